@@ -1,0 +1,1 @@
+"""The nouns everything hangs on; never imports torch."""

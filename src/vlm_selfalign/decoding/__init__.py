@@ -1,0 +1,1 @@
+"""One inference-time method per file: an answer out."""

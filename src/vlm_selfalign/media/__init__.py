@@ -1,0 +1,1 @@
+"""Opening pictures and clips, and the views of them."""

@@ -1,0 +1,1 @@
+"""One self-training method per file: rows out."""

@@ -1,0 +1,1 @@
+"""What was measured: per-item rows first, aggregates after."""

@@ -1,0 +1,1 @@
+"""Whoever answers requests; torch lives here, in `train` and in `media`."""

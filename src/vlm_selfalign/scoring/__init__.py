@@ -1,0 +1,1 @@
+"""Generators over requests that say what an answer is worth; no torch."""

@@ -1,0 +1,1 @@
+"""From rows to a new version of a role."""
