@@ -7,7 +7,7 @@ the recipe when ``size=smoke``.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,9 +21,9 @@ class Settings(BaseModel):
 class LoraSettings(Settings):
     """Low-rank adapters (PEFT)."""
 
-    r: int = Field(16, ge=1)
-    alpha: int = Field(32, ge=1)
-    dropout: float = Field(0.0, ge=0, lt=1)
+    r: Annotated[int, Field(ge=1)] = 16
+    alpha: Annotated[int, Field(ge=1)] = 32
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     targets: Literal["language", "all"] | tuple[str, ...] = "language"
     """Linear layers of the language model, of everything, or module names."""
 
@@ -39,11 +39,11 @@ class ModelSettings(Settings):
     device: str = "auto"
     attention: str | None = None
     """transformers' ``attn_implementation``; None lets transformers choose."""
-    batch_size: int = Field(32, ge=1)
+    batch_size: Annotated[int, Field(ge=1)] = 32
     """Requests answered at once."""
     lora: LoraSettings | None = None
     """None trains full weights."""
-    max_pixels: int | None = Field(None, ge=1)
+    max_pixels: Annotated[int | None, Field(ge=1)] = None
     """Per picture, before the processor; None keeps the processor's own."""
     trust_remote_code: bool = False
 
@@ -51,14 +51,14 @@ class ModelSettings(Settings):
 class TrainingSettings(Settings):
     """What the machine allows while training; none of it changes what is learnt, but for rounding."""
 
-    micro_batch: int = Field(8, ge=1)
+    micro_batch: Annotated[int, Field(ge=1)] = 8
     """Rows per forward and process; gradients accumulate up to the fit's ``batch_size``."""
-    processes: int = Field(1, ge=1)
+    processes: Annotated[int, Field(ge=1)] = 1
     """More than one starts the fit under ``accelerate launch``."""
     accelerate_config: str | None = None
     bf16: bool = False
     gradient_checkpointing: bool = False
-    save_steps: int = Field(0, ge=0)
+    save_steps: Annotated[int, Field(ge=0)] = 0
     """Optimizer steps between checkpoints to resume from; 0 saves at the end only."""
     report_to: tuple[str, ...] = ()
 
@@ -66,15 +66,15 @@ class TrainingSettings(Settings):
 class Schedule(Settings):
     """How a fit learns; these keys stand beside the loss's own in a fit stage."""
 
-    learning_rate: float = Field(2e-4, gt=0)
-    epochs: float = Field(1, gt=0)
-    batch_size: int = Field(16, ge=1)
-    warmup: float = Field(0.1, ge=0, le=1)
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-4
+    epochs: Annotated[float, Field(gt=0)] = 1
+    batch_size: Annotated[int, Field(ge=1)] = 16
+    warmup: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Share of the steps."""
     scheduler: Literal["linear", "cosine", "constant"] = "linear"
-    weight_decay: float = Field(0.0, ge=0)
-    max_grad_norm: float = Field(1.0, gt=0)
-    max_length: int | None = Field(None, ge=1)
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    max_length: Annotated[int | None, Field(ge=1)] = None
     """Rows of more tokens are dropped with a reason, never cut; None takes the model's own limit."""
     freeze: tuple[str, ...] = ("vision", "embeddings")
     """Parts that do not learn under full fine-tuning."""
@@ -85,7 +85,7 @@ class SourceSettings(Settings):
 
     source: str = "world"
     path: str | None = None
-    limit: int | None = Field(None, ge=1)
+    limit: Annotated[int | None, Field(ge=1)] = None
     prompt: str = "Describe the image."
     settings: dict[str, Any] = Field(default_factory=dict)
     """The source's own settings."""

@@ -8,7 +8,7 @@ id, is the key under which a reply is remembered. Log-probs are natural logarith
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import Field
 
@@ -22,12 +22,12 @@ Want = Literal["logprobs", "entropy", "certainty", "top_k", "hidden"]
 class Sampling(Record):
     """How tokens are chosen; temperature 0 is greedy. ``stop`` strings end the answer and stay in it."""
 
-    temperature: float = Field(0.0, ge=0)
-    top_p: float = Field(1.0, gt=0, le=1)
-    top_k: int = Field(0, ge=0)
-    repetition_penalty: float = Field(1.0, gt=0)
-    min_tokens: int = Field(0, ge=0)
-    max_tokens: int = Field(256, ge=1)
+    temperature: Annotated[float, Field(ge=0)] = 0.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_k: Annotated[int, Field(ge=0)] = 0
+    repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
+    min_tokens: Annotated[int, Field(ge=0)] = 0
+    max_tokens: Annotated[int, Field(ge=1)] = 256
     stop: tuple[str, ...] = ()
 
 
@@ -75,7 +75,6 @@ class Score(Request):
     answer: str
     ends: bool = True
     want: tuple[Want, ...] = ("logprobs",)
-    to: str = "policy"
 
 
 class Embed(Request):
@@ -97,7 +96,7 @@ class Call(Request):
     """Call a tool: a code sandbox, retrieval, any callable. ``arguments`` is JSON."""
 
     arguments: Any = None
-    to: str
+    to: str = "tool"
 
 
 class Reply(Record):

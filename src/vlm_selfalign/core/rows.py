@@ -67,8 +67,8 @@ class Pair(BaseRow):
     rejected_spans: tuple[Span, ...] = ()
     chosen_ends: bool = True
     rejected_ends: bool = True
-    label_prob: float = Field(1.0, ge=0, le=1)
-    weight: float = Field(1.0, ge=0)
+    label_prob: Annotated[float, Field(ge=0, le=1)] = 1.0
+    weight: Annotated[float, Field(ge=0)] = 1.0
     margin: float = 0.0
 
 
