@@ -16,7 +16,7 @@ import itertools
 import time
 import traceback
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -56,7 +56,8 @@ class Decoder:
     """A role that is answered by a decoding over another role.
 
     Each ``Generate`` to it becomes a sub-dialogue of the same sample, ``decode(sample, request)``, whose result is
-    the reply; every other request goes to the role ``over`` as it is.
+    the reply; every other request goes to the role ``over`` as it is. The request a decoding is given is already
+    addressed to ``over``: it asks ``request.to`` and knows no role by name.
     """
 
     decode: Callable[[Sample, Generate], Steps[Reply]]
@@ -131,7 +132,12 @@ class Driver:
         return digest(self._service(request.to).identity, sample.id, _question(request), seed)
 
     def _open(self, method: Callable[..., Steps[list[Any]]], sample: Sample) -> _Dialogue:
-        return _Dialogue(sample, self._routed(method(sample), sample), dict(self.memory.replies(sample.id)))
+        return _Dialogue(sample, self._begun(method, sample), dict(self.memory.replies(sample.id)))
+
+    def _begun(self, method: Callable[..., Any], sample: Sample) -> Steps[Any]:
+        """The method's dialogue, called inside it so that what it raises is its sample's; it may ask nothing."""
+        steps = method(sample)
+        return (yield from self._routed(steps, sample)) if isinstance(steps, Generator) else steps
 
     def _routed(self, steps: Steps[Any], sample: Sample) -> Steps[Any]:
         """The same dialogue, with requests to a decoded role answered by its sub-dialogue."""
@@ -151,8 +157,9 @@ class Driver:
         if not isinstance(answerer, Decoder):
             (reply,) = yield [request]
             return reply
+        request = request.model_copy(update={"to": answerer.over})
         if not isinstance(request, Generate):
-            return (yield from self._route(request.model_copy(update={"to": answerer.over}), sample))
+            return (yield from self._route(request, sample))
         try:
             return (yield from self._routed(answerer.decode(sample, request), sample))
         except Drop as dropped:

@@ -35,6 +35,8 @@ def parse_json(text: str) -> Any:
             return json.JSONDecoder().raw_decode(candidate[start:])[0]
         except json.JSONDecodeError:
             continue
+        except RecursionError:  # a model caught in a loop of brackets
+            break
     raise Drop("unparsed: expected JSON")
 
 
@@ -48,7 +50,7 @@ def parse_yes_no(text: str) -> bool:
 
 def parse_number(text: str, low: float, high: float) -> float:
     """The only distinct number of the text, which must lie in [low, high]."""
-    numbers = {float(number) for number in re.findall(r"(?<![\w.])-?\d+(?:\.\d+)?(?![\w])", text)}
+    numbers = {float(number) for number in re.findall(r"(?<![\w.])-?\d+(?:\.\d+)?(?!\w|\.\d)", text)}
     if len(numbers) != 1 or not low <= next(iter(numbers)) <= high:
         raise Drop(f"unparsed: expected one number from {low:g} to {high:g}")
     return numbers.pop()

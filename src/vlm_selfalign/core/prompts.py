@@ -78,8 +78,9 @@ class Prompt(Record):
         return self._with(*self.messages[:-1], Message(role="user", parts=(*shown, text)))
 
     def answered(self, text: str) -> Prompt:
-        """The assistant's answer is a finished turn of the conversation."""
-        return self._with(*self.messages, Message(role="assistant", parts=(text,)))
+        """The assistant's answer is a finished turn of the conversation; what opened it is part of it."""
+        turn = Message(role="assistant", parts=(text,))
+        return self.model_copy(update={"messages": (*self.messages, turn), "opening": ""})
 
     def opened(self, text: str) -> Prompt:
         """The answer must go on from ``text`` (added to what already opens it)."""

@@ -21,7 +21,8 @@ from vlm_selfalign.core.seeds import digest
 class Record(BaseModel):
     """A frozen pydantic model that refuses unknown fields and knows its content hash."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True)
+    # Infinity must survive the disk: by default pydantic writes null, and a choice of probability 0 is not read back.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True, ser_json_inf_nan="constants")
 
     def content(self) -> tuple[Any, ...]:
         """What counts for identity; ``Media`` overrides it so that a path never does."""
@@ -39,5 +40,5 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return tuple(_plain(item) for item in value)
     if isinstance(value, dict):
-        return tuple(sorted((key, _plain(item)) for key, item in value.items()))
+        return {key: _plain(item) for key, item in sorted(value.items())}
     return value

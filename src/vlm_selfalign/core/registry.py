@@ -56,6 +56,8 @@ class Plugin(Generic[T]):
     def __call__(self, *args: Any, **settings: Any) -> T:
         """Build it; positional arguments are for Python users, in the order of the signature."""
         names = list(inspect.signature(self.factory).parameters)
+        if len(args) > len(names):
+            raise TypeError(f"{self.name} takes {len(names)} settings, got {len(args)}")
         given = dict(zip(names, args, strict=False)) | settings
         return self.build(given)
 
@@ -72,6 +74,11 @@ class Plugin(Generic[T]):
         return self._schema.model_validate(settings).model_dump(mode="json")
 
     @property
+    def parameters(self) -> list[str]:
+        """Names of its settings."""
+        return list(inspect.signature(self.factory).parameters)
+
+    @property
     def doc(self) -> str:
         """The first line of the docstring, or of the file's."""
         module = inspect.getmodule(self.factory)
@@ -80,7 +87,9 @@ class Plugin(Generic[T]):
     @cached_property
     def source_hash(self) -> str:
         """Hash of the file that defines it: its prompts and its helpers count, the path does not."""
-        return digest_bytes(Path(inspect.getfile(self.factory)).read_bytes())
+        path = Path(inspect.getfile(self.factory))
+        # A notebook's cell has a file name but no file; its source is all there is.
+        return digest_bytes(path.read_bytes() if path.is_file() else inspect.getsource(self.factory).encode())
 
     @cached_property
     def _schema(self) -> type[BaseModel]:
@@ -98,12 +107,19 @@ def _decorator(kind: str) -> Callable[[Callable[..., Any]], Plugin[Any]]:
         name = getattr(factory, "__name__", "").removesuffix("_")
         plugin: Plugin[Any] = Plugin(kind, name, factory)
         known = _found.get((kind, name))
-        if known and inspect.getfile(known.factory) != inspect.getfile(factory):
-            raise ValueError(f"two {kind}s are called '{name}': {inspect.getfile(known.factory)} and this file")
+        if known and _of_the_house(known):
+            if not _of_the_house(plugin):
+                return plugin  # a user's own file may use any name: it is reached as module:name
+            if inspect.getfile(known.factory) != inspect.getfile(factory):
+                raise ValueError(f"two {kind}s are called '{name}': {inspect.getfile(known.factory)} and this file")
         _found[kind, name] = plugin
         return plugin
 
     return register
+
+
+def _of_the_house(plugin: Plugin[Any]) -> bool:
+    return plugin.factory.__module__.startswith("vlm_selfalign.")
 
 
 method = _decorator("method")

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from vlm_selfalign.core.errors import UserError, nearest
@@ -54,6 +54,10 @@ class Stage:
     def at(self, round_number: int) -> dict[str, Any]:
         """The settings of one round: ``{per_round: [a, b]}`` resolved, the last repeating."""
         return {name: _at_round(value, round_number) for name, value in self.settings.items()}
+
+    def having(self, **settings: Any) -> Stage:
+        """The same stage with more settings."""
+        return replace(self, settings={**self.settings, **settings})
 
     def build(self, round_number: int) -> Any:
         """The method or fold, ready to run."""
@@ -103,6 +107,11 @@ def _parse_stage(name: str, spec: dict[str, Any], earlier: list[str]) -> Stage:
 
 
 def _with_reads(stage: Stage, earlier: list[str]) -> Stage:
+    listed = [value["per_round"] for value in stage.settings.values() if _is_per_round(value)]
+    if not all(isinstance(values, (list, tuple)) and values for values in listed):
+        raise UserError(f"stages.{stage.name}: per_round needs a list with one value per round, the last repeating")
+    for round_number in range(1, max(map(len, listed), default=1)):
+        stage.build(round_number)
     parameters = list(inspect.signature(stage.build(0)).parameters)[1:]
     for parameter in parameters:
         if parameter not in earlier:
@@ -111,7 +120,7 @@ def _with_reads(stage: Stage, earlier: list[str]) -> Stage:
                 f"{nearest(parameter, earlier)}"
             )
     reads = tuple(dict.fromkeys((*stage.rows, *parameters)))
-    return Stage(stage.name, stage.kind, stage.plugin, stage.settings, stage.rows, stage.role, stage.in_rounds, reads)
+    return replace(stage, reads=reads)
 
 
 def _names(value: Any, where: str, earlier: list[str]) -> tuple[str, ...]:
@@ -130,8 +139,12 @@ def _rounds(value: Any, where: str) -> tuple[int, ...] | None:
     return tuple(value)
 
 
+def _is_per_round(value: Any) -> bool:
+    return isinstance(value, Mapping) and set(value) == {"per_round"}
+
+
 def _at_round(value: Any, round_number: int) -> Any:
-    if isinstance(value, Mapping) and set(value) == {"per_round"}:
+    if _is_per_round(value):
         listed = list(value["per_round"])
         return listed[min(round_number, len(listed) - 1)]
     return value

@@ -1,0 +1,54 @@
+"""Rows of tables whose pictures may lie inside them, as ``{"bytes": ..., "path": ...}`` (how ``datasets`` writes)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from vlm_selfalign.data.listing import Entry
+from vlm_selfalign.data.manifest import Inline, Rows
+
+
+def table_entries(table: Iterator[tuple[str, str, dict[str, Any]]], rows: Rows) -> Iterator[tuple[str, Entry | str]]:
+    """Entries of (where, address of the row, row): pictures inside get the address ``ROW/COLUMN`` or
+    ``ROW/COLUMN/INDEX``.
+    """
+    for where, address, row in table:
+        row = dict(row)
+        for column in (rows.theirs("image"), rows.theirs("images")):
+            if column in row:
+                row[column] = _inline(row[column], f"{address}/{column}")
+        reason = _not_json(row.get(rows.theirs("truth")))
+        yield where, reason or rows.entry(row, where)
+
+
+def cell_bytes(cell: Any, index: str) -> bytes:
+    """The bytes at the end of an address: of the cell, or of its ``index``-th picture. Raises ``LookupError``."""
+    found = cell[int(index)] if index else cell
+    if not isinstance(found, Mapping) or not isinstance(found.get("bytes"), bytes):
+        raise LookupError("no picture there")
+    return found["bytes"]
+
+
+def split_address(uri: str) -> tuple[str, int, str, str]:
+    """``scheme:PATH#ROW/COLUMN[/INDEX]`` as (quoted path, row, column, index or ``""``). Raises ``ValueError``."""
+    path, _, place = uri.partition(":")[2].rpartition("#")
+    row, column, index = (*place.split("/", 2), "", "")[:3]
+    return path, int(row), column, index
+
+
+def _inline(cell: Any, address: str) -> Any:
+    if isinstance(cell, list):
+        return [_inline(one, f"{address}/{index}") for index, one in enumerate(cell)]
+    if isinstance(cell, Mapping) and isinstance(cell.get("bytes"), bytes):
+        return Inline(address, cell["bytes"])
+    return cell.get("path") if isinstance(cell, Mapping) else cell
+
+
+def _not_json(truth: Any) -> str:
+    try:
+        json.dumps(truth, allow_nan=False)
+        return ""
+    except (ValueError, TypeError, RecursionError) as error:
+        return f"truth is not JSON: {error}"

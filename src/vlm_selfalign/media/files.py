@@ -1,0 +1,105 @@
+"""Open a file that a stranger named, and nothing but a file: no pipe, no device, no folder, no monster."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from io import BufferedReader, BytesIO
+
+from vlm_selfalign.media.errors import AnyPath, MediaError
+
+ByteFile = BufferedReader | BytesIO
+
+MAX_BYTES = 200 * 1024 * 1024
+"""The most bytes a picture's file may have."""
+
+# O_NONBLOCK: opening a pipe without a writer would otherwise wait for ever.
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+
+_SIGNS: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"%PDF", "PDF"),
+    (0, b"%!PS", "PostScript"),
+    (0, b"\xc5\xd0\xd3\xc6", "PostScript"),
+    (0, b"8BPS", "PSD"),
+    (0, b"SIMPLE  =", "FITS"),
+    (0, b"\xff\x0a", "JPEG XL"),
+    (4, b"JXL \r\n\x87\n", "JPEG XL"),
+    (4, b"ftypheic", "HEIC"),
+    (4, b"ftypheix", "HEIC"),
+    (4, b"ftypmif1", "HEIC"),
+    (4, b"ftypmsf1", "HEIC"),
+    (4, b"ftyp", "MP4 or MOV video"),
+    (0, b"\x1aE\xdf\xa3", "Matroska or WebM video"),
+    (8, b"AVI ", "AVI video"),
+    (0, b"PK\x03\x04", "ZIP"),
+    (0, b"\x1f\x8b", "gzip"),
+    (0, b"version https://git-lfs", "Git LFS pointer"),
+)
+
+
+def open_regular(path: AnyPath, max_bytes: int = MAX_BYTES) -> BufferedReader:
+    """Open a regular file of 1 to ``max_bytes`` bytes for reading. Raises ``MediaError``; never waits."""
+    try:
+        handle = os.open(path, _FLAGS)
+    except FileNotFoundError:
+        raise MediaError(path, "no such file", "open") from None
+    except OSError as error:
+        raise MediaError(path, (error.strerror or "cannot be opened").lower(), "open") from None
+    except ValueError:
+        raise MediaError(path, "a name with a NUL byte", "open") from None
+    file = os.fdopen(handle, "rb", closefd=True) if stat.S_ISREG(os.fstat(handle).st_mode) else None
+    if file is None:
+        folder = stat.S_ISDIR(os.fstat(handle).st_mode)
+        os.close(handle)
+        raise MediaError(path, "a folder, not a file" if folder else "not a regular file", "open")
+    try:
+        _check_size(os.fstat(handle).st_size, path, max_bytes)
+    except MediaError:
+        file.close()
+        raise
+    return file
+
+
+def open_bytes(data: bytes, name: AnyPath, max_bytes: int = MAX_BYTES) -> BytesIO:
+    """The bytes of a file that is part of another, under the same limits. Raises ``MediaError``."""
+    _check_size(len(data), name, max_bytes)
+    return BytesIO(data)
+
+
+def _check_size(size: int, name: AnyPath, max_bytes: int) -> None:
+    if size == 0:
+        raise MediaError(name, "an empty file", "open")
+    if size > max_bytes:
+        raise MediaError(name, "too many bytes", "open", f"{size:,}, at most {max_bytes:,}")
+
+
+def hash_of(file: ByteFile) -> str:
+    """Hex BLAKE2b (128 bit) of the whole file; rewinds it before and after."""
+    file.seek(0)
+    found = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    file.seek(0)
+    return found
+
+
+def kind_of(head: bytes) -> str:
+    """What a file that is no picture seems to be, from its first bytes, for the message."""
+    for offset, sign, name in _SIGNS:
+        if head[offset : offset + len(sign)] == sign:
+            return name
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "HTML"
+    if start.startswith(b"<svg") or (start.startswith(b"<?xml") and b"<svg" in start):
+        return "SVG"
+    return "text" if _is_text(head) else "unknown"
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        text = head.decode("utf-8", "strict")
+    except UnicodeDecodeError as error:
+        if error.start < len(head) - 3:  # a character cut by the end of ``head`` is no fault
+            return False
+        text = head[: error.start].decode("utf-8")
+    return all(c.isprintable() or c in "\t\r\n" for c in text)

@@ -1,0 +1,294 @@
+"""The loop: stages, round after round, then the measurement and the page; killed anywhere, it goes on.
+
+A run directory holds ``run.json``, ``rounds/<n>/<stage>.jsonl`` (or ``.json`` for a value),
+``rounds/<n>/<role>/`` (a fitted version), ``drops.jsonl``, ``metrics.json`` and ``report.html``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from vlm_selfalign.config import RunSettings, Schedule
+from vlm_selfalign.core.driver import Decoder, Driver, Finished
+from vlm_selfalign.core.errors import UserError
+from vlm_selfalign.core.ledger import Ledger, RowsFile, open_run, write_atomic, write_rows
+from vlm_selfalign.core.prompts import Sample
+from vlm_selfalign.core.requests import Service
+from vlm_selfalign.core.rows import Origin, Row
+from vlm_selfalign.core.seeds import digest, digest_bytes
+from vlm_selfalign.core.stages import Shaped, Stage, parse_stages
+from vlm_selfalign.roles import Roles
+from vlm_selfalign.samples import training_samples
+from vlm_selfalign.signals import Stop
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a stage left: rows on disk, or a value."""
+
+    digest: str
+    rows: RowsFile | None = None
+    value: Any = None
+
+    def seen_by(self, sample: Sample) -> Any:
+        """What a method's parameter receives: this sample's rows, or the value."""
+        return self.value if self.rows is None else self.rows.of(sample.id)
+
+
+class Run:
+    """One recipe on one run directory; ``services`` may answer in place of loaded models, role by role."""
+
+    def __init__(
+        self,
+        settings: RunSettings,
+        *,
+        services: Mapping[str, Service | Decoder] | None = None,
+        stop: Stop | None = None,
+    ) -> None:
+        self.settings = settings
+        self.stages = [_with_vocabulary(stage, settings) for stage in parse_stages(settings.stages)]
+        self.roles = Roles({"policy": settings.model, **settings.roles}, services)
+        self.folder = open_run(settings.folder, settings.model_dump(mode="json"))
+        self.ledger = Ledger(self.folder)
+        self.stop = stop or Stop()
+        self.driver = Driver(self.roles, self.ledger, block=settings.block, between=self.stop.between)
+        self.samples = training_samples(settings)
+        self.outputs: dict[tuple[int, str], Output] = {}
+
+    def execute(self, only_rows: bool = False) -> None:
+        """All stages of all rounds; ``only_rows`` stops at the first fit."""
+        for round_number in range(self.settings.rounds):
+            for stage in self.stages:
+                if stage.runs_in(round_number):
+                    if only_rows and stage.kind == "fit":
+                        return
+                    self.run_stage(stage, round_number)
+
+    def run_stage(self, stage: Stage, round_number: int) -> None:
+        """One stage of one round, from where it was left."""
+        started = time.perf_counter()
+        run = {"method": self._method, "fold": self._fold, "fit": self._fit}[stage.kind]
+        run(stage, round_number)
+        self.driver.seconds[f"stage {round_number}/{stage.name}"] += time.perf_counter() - started
+
+    def output(self, name: str, round_number: int) -> Output:
+        """The newest output of a stage up to this round."""
+        for number in range(round_number, -1, -1):
+            if (number, name) in self.outputs:
+                return self.outputs[number, name]
+        raise UserError(f"stages: '{name}' made nothing up to round {round_number}; check its in_rounds")
+
+    def times(self) -> list[str]:
+        """Where the time went, longest first."""
+        stages = {name: s for name, s in self.driver.seconds.items() if name.startswith("stage ")}
+        parts = {name: s for name, s in self.driver.seconds.items() if not name.startswith("stage ")}
+        return [
+            f"{title}: " + ", ".join(f"{name.removeprefix('stage ')} {s:.1f} s" for name, s in _longest(group))
+            for title, group in (("time by stage", stages), ("time by part", parts))
+            if group
+        ]
+
+    # Methods
+
+    def _method(self, stage: Stage, round_number: int) -> None:
+        method = stage.build(round_number)
+        earlier = {name: self.output(name, round_number) for name in stage.reads}
+        inputs = {name: output.digest for name, output in earlier.items()}
+        key = stage.key(round_number, self.settings.seed, self.roles.identities(), inputs)
+        done = self.ledger.finished(f"{round_number}-{stage.name}")
+
+        def steps(sample: Sample) -> Any:
+            return method(sample, **{name: output.seen_by(sample) for name, output in earlier.items()})
+
+        index: list[tuple[str, str]] = []
+        counts: Counter[str] = Counter()
+        bar = tqdm(total=len(self.samples), desc=f"round {round_number} {stage.name}", unit="sample")
+        for block in _blocks(self.samples, self.settings.block):
+            keys = [digest(key, sample.id, sample.truth) for sample in block]
+            if not all(k in done for k in keys):
+                seeded = [sample.seeded(self.settings.seed, round_number) for sample in block]
+                with self.stop.in_batches():
+                    found = self.driver.run_block(steps, seeded)
+                fresh = [(k, _payload(f, stage, round_number)) for k, f in zip(keys, found, strict=True)]
+                done.append([(k, payload) for k, payload in fresh if k not in done])
+                _stop_if_all_failed(found, stage)
+            index += [(sample.id, k) for sample, k in zip(block, keys, strict=True)]
+            bar.update(len(block))
+            self._progress(round_number, stage.name, len(index), len(self.samples))
+        bar.close()
+        self.ledger.seal()
+        path = self._path(round_number, f"{stage.name}.jsonl")
+        index.sort()
+
+        def rows() -> Iterable[dict[str, Any]]:
+            for _, finished_key in index:
+                payload = done.first(finished_key)
+                if payload["drop"]:
+                    counts[payload["drop"]] += 1
+                yield from payload["rows"]
+
+        write_rows(path, rows())
+        self._drops(round_number, stage.name, counts)
+        self.outputs[round_number, stage.name] = Output(_digest(path), RowsFile(path))
+
+    # Folds
+
+    def _fold(self, stage: Stage, round_number: int) -> None:
+        fold = stage.build(round_number)
+        given = {name: self.output(name, round_number) for name in stage.reads}
+        sources = [given[name].rows for name in stage.rows]
+        if any(rows is None for rows in sources):
+            raise UserError(f"stages.{stage.name}.rows: a named stage made a value, not rows")
+        others = {name: o.rows or o.value for name, o in given.items() if name not in stage.rows}
+        result = fold(_Chained([rows for rows in sources if rows is not None]), **others)
+        self._keep_fold(stage, round_number, result)
+
+    def _keep_fold(self, stage: Stage, round_number: int, result: Any) -> None:
+        dropped: Mapping[str, int] = result.dropped if isinstance(result, Shaped) else {}
+        rows = result.rows if isinstance(result, Shaped) else result
+        if isinstance(rows, Sequence) and all(hasattr(row, "origin") for row in rows) and not isinstance(rows, str):
+            path = self._path(round_number, f"{stage.name}.jsonl")
+            write_rows(path, (row.model_dump(mode="json") for row in _reindexed(rows, stage.name, round_number)))
+            self.outputs[round_number, stage.name] = Output(_digest(path), RowsFile(path))
+        else:
+            path = self._path(round_number, f"{stage.name}.json")
+            write_atomic(path, json.dumps(result, sort_keys=True))
+            self.outputs[round_number, stage.name] = Output(_digest(path), value=json.loads(path.read_text()))
+        self._drops(round_number, stage.name, Counter(dropped))
+
+    # Fits
+
+    def _fit(self, stage: Stage, round_number: int) -> None:
+        from vlm_selfalign.train.fit import FitSpec, fit
+
+        settings = stage.at(round_number)
+        loss = str(settings.pop("loss"))
+        schedule = {name: settings.pop(name) for name in list(settings) if name in Schedule.model_fields}
+        (rows_stage,) = stage.rows
+        rows = self.output(rows_stage, round_number)
+        if rows.rows is None or not len(rows.rows):
+            raise UserError(
+                f"stages.{stage.name}: the stage '{rows_stage}' made no rows to learn from; see drops.jsonl"
+            )
+        out = self.folder / "rounds" / str(round_number) / stage.role
+        if any(path == str(out) for path in self.roles.versions.get(stage.role, [])):
+            out = out.with_name(f"{stage.role}-{stage.name}")
+        spec = FitSpec(
+            loss=loss,
+            settings=settings,
+            schedule=Schedule(**schedule),
+            training=self.settings.training,
+            model=self.roles.models[stage.role],
+            start=self.roles.path(stage.role),
+            rows=str(self._path(round_number, f"{rows_stage}.jsonl")),
+            out=str(out),
+            seed=self.settings.seed + round_number,
+        )
+        self._progress(round_number, stage.name, 0, len(rows.rows))
+        fitted = fit(spec)
+        self._drops(round_number, stage.name, Counter(fitted.dropped))
+        self.roles.promote(stage.role, out)
+        self._progress(round_number, stage.name, len(rows.rows), len(rows.rows))
+
+    # The run directory
+
+    def _path(self, round_number: int, name: str) -> Path:
+        path = self.folder / "rounds" / str(round_number) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def _drops(self, round_number: int, stage: str, counts: Counter[str]) -> None:
+        path = self.folder / "drops.jsonl"
+        kept = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        kept = [line for line in kept if (line["round"], line["stage"]) != (round_number, stage)]
+        kept += [{"round": round_number, "stage": stage, "reason": r, "count": n} for r, n in counts.most_common()]
+        write_atomic(path, "".join(json.dumps(line) + "\n" for line in kept))
+        if counts:
+            log.info("round %d, %s: %s", round_number, stage, ", ".join(f"{n} x {r}" for r, n in counts.most_common(4)))
+
+    def _progress(self, round_number: int, stage: str, done: int, total: int) -> None:
+        state = {"round": round_number, "stage": stage, "done": done, "total": total, "time": time.time()}
+        write_atomic(self.folder / "progress.json", json.dumps(state))
+
+
+class _Chained:
+    """Rows of several stages, one after the other, as often as wanted."""
+
+    def __init__(self, parts: Sequence[RowsFile]) -> None:
+        self.parts = parts
+
+    def __iter__(self) -> Any:
+        for part in self.parts:
+            yield from part
+
+    def __len__(self) -> int:
+        return sum(len(part) for part in self.parts)
+
+
+def _with_vocabulary(stage: Stage, settings: RunSettings) -> Stage:
+    """Stages that read claims read them with the words of the run's data, unless they name their own."""
+    if stage.plugin and "vocabulary" in stage.plugin.filled(stage.at(0)) and "vocabulary" not in stage.settings:
+        return stage.having(vocabulary=vocabulary_of(settings))
+    return stage
+
+
+def vocabulary_of(settings: RunSettings) -> str:
+    """The words claims are read with: as set, or ``world`` for the drawn world and ``open`` for anything else."""
+    data = settings.data
+    drawn = data.source == "world" or (data.source == "auto" and data.path is None)
+    return data.vocabulary or ("world" if drawn else "open")
+
+
+def _payload(finished: Finished, stage: Stage, round_number: int) -> dict[str, Any]:
+    origin = Origin(sample=finished.sample.id, stage=stage.name, round=round_number)
+    rows = [
+        row.model_copy(update={"origin": origin, "index": place}).model_dump(mode="json")
+        for place, row in enumerate(finished.rows)
+    ]
+    return {"sample": finished.sample.id, "rows": rows, "drop": finished.drop, "error": finished.error}
+
+
+def _stop_if_all_failed(found: Sequence[Finished], stage: Stage) -> None:
+    """A block in which every sample hit an exception is a bug of the method, not bad luck: show it."""
+    if found and all(finished.error for finished in found):
+        raise RuntimeError(f"stages.{stage.name}: every sample of a block failed; the first:\n{found[0].error}")
+
+
+def _reindexed(rows: Sequence[Row], stage: str, round_number: int) -> list[Row]:
+    places: Counter[str] = Counter()
+    result = []
+    for row in sorted(rows, key=lambda row: (row.origin.sample, row.index)):
+        origin = Origin(sample=row.origin.sample, stage=stage, round=round_number)
+        result.append(row.model_copy(update={"origin": origin, "index": places[row.origin.sample]}))
+        places[row.origin.sample] += 1
+    return result
+
+
+def _blocks(samples: Iterable[Sample], size: int) -> Iterable[list[Sample]]:
+    block: list[Sample] = []
+    for sample in samples:
+        block.append(sample)
+        if len(block) == size:
+            yield block
+            block = []
+    if block:
+        yield block
+
+
+def _longest(seconds: Mapping[str, float]) -> list[tuple[str, float]]:
+    return sorted(seconds.items(), key=lambda item: -item[1])
+
+
+def _digest(path: Path) -> str:
+    return digest_bytes(path.read_bytes())

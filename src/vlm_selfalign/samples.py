@@ -1,0 +1,85 @@
+"""Which samples a run learns from and which it is measured on; the two never meet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from vlm_selfalign.config import RunSettings, SourceSettings
+from vlm_selfalign.core.errors import UserError
+from vlm_selfalign.core.prompts import Sample
+from vlm_selfalign.core.registry import resolve
+from vlm_selfalign.core.seeds import seed_of
+
+BY_SUFFIX = {".jsonl": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
+
+
+class HeldOut:
+    """The samples of a source whose ids hash into a share, or all others; in source order."""
+
+    def __init__(self, source: Any, share: float, held_out: bool, limit: int | None = None) -> None:
+        self.source = source
+        self.share = share
+        self.held_out = held_out
+        self.limit = limit
+        self._length: int | None = None
+
+    def __iter__(self) -> Iterator[Sample]:
+        given = 0
+        for sample in self.source:
+            if ((seed_of("held out", sample.id) % 10_000) / 10_000 < self.share) == self.held_out:
+                if self.limit is not None and given >= self.limit:
+                    return
+                given += 1
+                yield sample
+
+    def __len__(self) -> int:
+        if self._length is None:
+            self._length = sum(1 for _ in self)
+        return self._length
+
+
+def training_samples(settings: RunSettings) -> Any:
+    """The samples the stages see: iterable again and again, with a length."""
+    name = source_name(settings.data)
+    if name == "world":
+        return build_source(settings.data, split="train")
+    source = build_source(settings.data)
+    measured = settings.measure.probes and settings.measure.data is None
+    return HeldOut(source, settings.measure.holdout if measured else 0.0, held_out=False)
+
+
+def test_samples(settings: RunSettings) -> Any:
+    """The samples no stage sees."""
+    measure = settings.measure
+    if measure.data is not None:
+        return build_source(measure.data.model_copy(update={"limit": measure.limit}))
+    if source_name(settings.data) == "world":
+        return build_source(settings.data.model_copy(update={"limit": measure.limit}), split="test")
+    return HeldOut(build_source(settings.data), measure.holdout, held_out=True, limit=measure.limit)
+
+
+def source_name(data: SourceSettings) -> str:
+    """The source as set, or by what is at ``path``. Raises ``UserError`` when nothing is there."""
+    if data.source != "auto":
+        return data.source
+    if data.path is None:
+        return "world"
+    path = Path(data.path)
+    if path.is_dir():
+        is_dataset = (path / "dataset_info.json").exists() or (path / "dataset_dict.json").exists()
+        return "datasets" if is_dataset else "folder"
+    if not path.exists():
+        raise UserError(f"data.path={data.path}: no such file or folder")
+    if path.suffix.lower() not in BY_SUFFIX:
+        raise UserError(f"data.path={data.path}: expected a folder, .jsonl or .parquet; or name data.source")
+    return BY_SUFFIX[path.suffix.lower()]
+
+
+def build_source(data: SourceSettings, **more: Any) -> Any:
+    """The source itself, with what the run sets for it."""
+    plugin = resolve("source", source_name(data), "data.source")
+    wanted = {"path": data.path, "limit": data.limit, "prompt": data.prompt}
+    settings = {k: v for k, v in wanted.items() if v is not None and k in plugin.parameters}
+    return plugin.build({**settings, **more, **data.settings}, "data.settings")

@@ -1,0 +1,127 @@
+"""One text of a row as tokens: encoded once, its pictures' tensors kept while memory allows.
+
+Texts are encoded one by one and put together here, so that rows with and without pictures, and of any number of
+pictures, may share a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vlm_selfalign.core.media import Media
+from vlm_selfalign.core.prompts import Prompt
+from vlm_selfalign.core.rows import Span
+from vlm_selfalign.models.encode import Answer, Encoder
+
+PER_TOKEN = ("mm_token_type_ids", "token_type_ids")
+"""Model inputs with one number per token."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """A prompt with its answer: token ids, which are scored, and which of those lie in the row's spans."""
+
+    prompt: Prompt
+    answer: str
+    ends: bool
+    ids: tuple[int, ...]
+    scored: int
+    """The last ``scored`` tokens are the answer's."""
+    in_span: tuple[bool, ...]
+    """Of the scored tokens."""
+    kinds: Mapping[str, tuple[int, ...]]
+
+
+def tokens_in_spans(offsets: Sequence[Span], spans: Sequence[Span], length: int) -> tuple[bool, ...]:
+    """Which tokens share a character with a span.
+
+    The end token counts as the character after the last (``length``): a span that reaches past the answer holds it.
+    """
+    ranges = [(start, end + (start == end == length)) for start, end in offsets]
+    return tuple(any(start < b and end > a for a, b in spans) for start, end in ranges)
+
+
+class Texts:
+    """Encodes texts and puts encoded ones together into padded model inputs."""
+
+    def __init__(self, encoder: Encoder, keep_bytes: int = 1 << 30) -> None:
+        self.encoder = encoder
+        self._media: dict[tuple[Media, ...], dict[str, Tensor]] = {}
+        self._room = keep_bytes
+
+    def encode(self, prompt: Prompt, answer: str, ends: bool, spans: Sequence[Span] | None) -> Text:
+        """One text; ``spans`` None means that the whole answer counts. Raises what ``Encoder.batch`` raises."""
+        inputs, found = self._encoded(prompt, answer, ends)
+        self._keep(prompt.media, inputs)
+        inside = (True,) * len(found.ids) if spans is None else tokens_in_spans(found.offsets, spans, len(answer))
+        kinds = {name: tuple(inputs[name][0].tolist()) for name in PER_TOKEN if name in inputs}
+        ids = tuple(inputs["input_ids"][0].tolist())
+        return Text(prompt, answer, ends, ids, len(found.ids), inside, kinds)
+
+    def inputs(self, texts: Sequence[Text]) -> dict[str, Tensor]:
+        """Model inputs, right padded: ``input_ids`` and ``attention_mask`` [N, T], and the pictures in order."""
+        padding = self.encoder.tokenizer.pad_token_id
+        made = {
+            "input_ids": pad_right([text.ids for text in texts], padding),
+            "attention_mask": pad_right([(1,) * len(text.ids) for text in texts], 0),
+        }
+        for name in PER_TOKEN:
+            if any(name in text.kinds for text in texts):
+                made[name] = pad_right([text.kinds.get(name, (0,) * len(text.ids)) for text in texts], 0)
+        return made | joined([self._media_of(text) for text in texts if text.prompt.media])
+
+    def _encoded(self, prompt: Prompt, answer: str, ends: bool) -> tuple[dict[str, Tensor], Answer]:
+        batch = self.encoder.batch([prompt], [(answer, ends)], side="right")
+        return batch.inputs, batch.answers[0]
+
+    def _media_of(self, text: Text) -> dict[str, Tensor]:
+        kept = self._media.get(text.prompt.media)
+        if kept is None:
+            kept = _media_inputs(self._encoded(text.prompt, text.answer, text.ends)[0])
+        return kept
+
+    def _keep(self, media: tuple[Media, ...], inputs: Mapping[str, Tensor]) -> None:
+        if not media or media in self._media:
+            return
+        tensors = _media_inputs(inputs)
+        size = sum(tensor.nbytes for tensor in tensors.values())
+        if size <= self._room:
+            self._media[media] = tensors
+            self._room -= size
+
+
+def joined(media: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The pictures' tensors of several texts one after the other; axes that differ in length are padded with zeros.
+
+    Families that give a text a row of pictures (Idefics) or a picture a row of tiles (LLaVA-OneVision) mean zeros
+    by "no picture here".
+    """
+    made = {}
+    for name in dict.fromkeys(name for tensors in media for name in tensors):
+        tensors = [part[name] for part in media if name in part]
+        widths = [max(sizes) for sizes in zip(*(tensor.shape[1:] for tensor in tensors), strict=True)]
+        made[name] = torch.cat([_widened(tensor, widths) for tensor in tensors])
+    return made
+
+
+def pad_right(rows: Sequence[Sequence[int]], value: int) -> Tensor:
+    """``[N, T]`` integers."""
+    width = max(map(len, rows))
+    return torch.tensor([[*row, *(value,) * (width - len(row))] for row in rows])
+
+
+def _media_inputs(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    apart = ("input_ids", "attention_mask", *PER_TOKEN)
+    return {name: tensor for name, tensor in inputs.items() if name not in apart}
+
+
+def _widened(tensor: Tensor, widths: Sequence[int]) -> Tensor:
+    missing = [width - size for width, size in zip(widths, tensor.shape[1:], strict=True)]
+    if not any(missing):
+        return tensor
+    return F.pad(tensor, [pad for amount in reversed(missing) for pad in (0, amount)])

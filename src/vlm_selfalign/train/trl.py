@@ -1,0 +1,283 @@
+"""The one adapter to TRL (1.16): its trainer, its losses and its metrics, on our batches, scores and losses.
+
+Seams, each with a canary test. ``data_collator``: ours. ``compute_loss(model, inputs)``: TRL takes any callable as the
+model and reads ``log_probs`` [2B, T-1] (zero where nothing is scored), ``entropy``, ``mean_logits`` and ``is_top1``
+off its output; with ``precompute_ref_logps = True`` it reads summed ``ref_chosen_logps`` and ``ref_rejected_logps``
+off the inputs. ``ref_model``: left out, TRL would reload one from the path in the config (in round 2 not what the
+policy started from) or copy the adapter, so it is always given one that must never be called.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch import Tensor, nn
+from trl import DPOConfig, DPOTrainer
+
+from vlm_selfalign.config import Schedule, TrainingSettings
+from vlm_selfalign.core.errors import UserError
+from vlm_selfalign.train.alarms import check_finite, check_gradient, check_start
+from vlm_selfalign.train.batch import Collator
+from vlm_selfalign.train.dpo_family import TrlLoss
+from vlm_selfalign.train.policy import Learner
+from vlm_selfalign.train.score import answer_logits, score_tokens
+from vlm_selfalign.train.scores import Loss, LossParts, Scores, TextScores
+
+
+class Elsewhere(nn.Module):
+    """Stands where TRL expects a reference model; ours is in ``Learner`` and its log-probs are in the batch."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config = config
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Raises: TRL must never ask."""
+        raise RuntimeError("TRL called the reference model, although its log-probs were given: the seam has moved")
+
+
+class FitTrainer(DPOTrainer):
+    """TRL's DPO trainer with our scores, our losses beside its own, and alarms.
+
+    The loss of a step is the sum over its rows (or tokens) divided by their number over all micro-batches and
+    processes, so neither changes what is learnt.
+    """
+
+    loss_is_scaled_for_ga = True
+
+    def __init__(self, learner: Learner, collator: Collator, args: DPOConfig) -> None:
+        self.learner, self.collator, self.loss = learner, collator, collator.loss
+        self._sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+        self._step_items, self._step_rows = 1.0, []
+        stub = Elsewhere(learner.model.config)
+        super().__init__(
+            model=learner.model,
+            ref_model=stub,  # type: ignore[arg-type]
+            args=args,
+            data_collator=collator,
+            train_dataset=_listing(len(collator.items), learner.loaded.is_vision),
+            processing_class=learner.loaded.processor,
+        )
+        if self.accelerator.unwrap_model(self.ref_model) is not stub:
+            raise RuntimeError("TRL replaced the reference model it was given: the seam has moved")
+        self.precompute_ref_logps = True
+
+    def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        # Rows are tokenised already; without this TRL would tokenise text-only rows once more, its own way.
+        return dataset
+
+    def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: Any) -> tuple[list[Any], None]:
+        """The micro-batches of one optimizer step; counts what its loss is divided by."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        items = sum((self._items(batch) for batch in batches), torch.zeros(())).to(self.accelerator.device)
+        self._step_items = float(self.accelerator.reduce(items, "sum"))
+        self._step_rows = [self._row_id(place) for batch in batches for place in batch["item"].tolist()]
+        return batches, None
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Tensor:
+        """The micro-batch's share of the step's loss."""
+        scores = self.scores(model, inputs)
+        parts = self._trl_parts(inputs, scores) if isinstance(self.loss, TrlLoss) else self._own_parts(inputs, scores)
+        total = parts.total
+        ids = [self._row_id(place) for place in inputs["item"].tolist()]
+        check_finite(total.detach(), scores, ids, self.state.global_step)
+        if self.state.global_step == 0 and self.learner.same_start:
+            theory = self.loss.at_start(inputs["columns"])
+            if theory is not None:
+                check_start(float(parts.parts["preference"]), float(theory), exact=not self.args.bf16)
+        share = float(self._items(inputs)) * self.accelerator.num_processes / self._step_items
+        self._note(parts, share)
+        return total * share
+
+    def scores(self, model: Any, inputs: dict[str, Any]) -> Scores:
+        """Per-token log-probs of every text under policy and, from memory, reference; the exact KL where asked."""
+        rows, texts = len(inputs["item"]), self.loss.texts
+        reference_logits = None
+        if self.loss.kl_texts:
+            with self.learner.reference() as reference, self.accelerator.autocast():
+                reference_logits = answer_logits(reference, inputs["kl_inputs"], inputs["kl_answer"])
+        found = score_tokens(
+            model,
+            inputs["inputs"],
+            inputs["answer"],
+            reference_logits_MV=reference_logits,
+            kl_sequences=rows * len(self.loss.kl_texts),
+            stats=isinstance(self.loss, TrlLoss),
+        )
+        mask, span = inputs["answer"][:, 1:], inputs["span"][:, 1:]
+        made = {}
+        for place, name in enumerate(texts):
+            part = slice(place * rows, (place + 1) * rows)
+            kl = found.kl_NT[part] if found.kl_NT is not None and name in self.loss.kl_texts else None
+            stats = {key: value[part] for key, value in found.stats.items()}
+            made[name, "policy"] = TextScores(found.logp_NT[part], mask[part], span[part], kl, stats)
+            if "reference" in self.loss.roles:
+                made[name, "reference"] = TextScores(inputs["reference"][part], mask[part], span[part])
+        return made
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Backward, and a look at the gradient before it is clipped and used."""
+        loss = super().training_step(*args, **kwargs)
+        if self.accelerator.sync_gradients and not self.is_deepspeed_enabled:  # DeepSpeed holds gradients itself
+            grads = [p.grad for p in self.model.parameters() if p.grad is not None]  # type: ignore[union-attr]
+            norm = float(torch.nn.utils.get_total_norm(grads)) if grads else 0.0
+            check_gradient(norm, self._step_rows, self.state.global_step)
+        return loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds the loss's parts and metrics since the last time, over all processes."""
+        names = sorted(self._sums)
+        if names:
+            table = torch.tensor([self._sums[name] for name in names], device=self.accelerator.device)
+            for name, (total, count) in zip(names, self.accelerator.reduce(table, "sum").tolist(), strict=True):
+                logs[name] = total / count
+            self._sums.clear()
+        super().log(logs, start_time)
+
+    def _own_parts(self, inputs: dict[str, Any], scores: Scores) -> LossParts:
+        return self.loss(scores, inputs["columns"])
+
+    def _trl_parts(self, inputs: dict[str, Any], scores: Scores) -> LossParts:
+        model_inputs, reference = inputs["inputs"], {}
+        for side in ("chosen", "rejected"):
+            text = scores[side, "reference"]
+            reference[f"ref_{side}_logps"] = text.sums(text.logp_BT)
+        given = {
+            "input_ids": model_inputs["input_ids"],
+            "attention_mask": model_inputs["attention_mask"],
+            "completion_mask": inputs["answer"].long(),
+            **reference,
+        }
+        return LossParts({"preference": super().compute_loss(_answering(scores), given)})
+
+    def _items(self, batch: dict[str, Any]) -> Tensor:
+        rows = len(batch["item"])
+        masks = {
+            name: batch["answer"][place * rows : (place + 1) * rows, 1:] for place, name in enumerate(self.loss.texts)
+        }
+        return self.loss.items(masks, batch["columns"]).cpu()
+
+    def _row_id(self, place: int) -> str:
+        return self.collator.items[place].row.id
+
+    def _note(self, parts: LossParts, share: float) -> None:
+        # A step's shares add up to the number of processes, so this divides by steps, and parts sum to the loss.
+        for name, value in parts.parts.items():
+            entry = self._sums[f"loss/{name}"]
+            entry[0] += float(value.detach()) * share
+            entry[1] += share
+        for name, value_B in parts.metrics.items():
+            self._sums[name][0] += float(value_B.sum())
+            self._sums[name][1] += len(value_B)
+
+
+def _answering(scores: Scores) -> Callable[..., Any]:
+    """A stand-in for a model: whatever it is called with, it answers with these scores, [chosen; rejected]."""
+    sides = [scores[side, "policy"] for side in ("chosen", "rejected")]
+    log_probs = torch.cat([torch.where(text.mask_BT, text.logp_BT, 0.0) for text in sides])
+    stats = {name: torch.cat([text.stats[name] for text in sides]) for name in sides[0].stats}
+    stats["is_top1"] = stats["is_top1"].bool()
+    return lambda **_: SimpleNamespace(log_probs=log_probs, aux_loss=None, **stats)
+
+
+def _listing(count: int, is_vision: bool) -> Dataset:
+    # TRL decides "vision or not" from the first row's columns, and then leaves the rows alone.
+    columns: dict[str, Any] = {"item": list(range(count))}
+    return Dataset.from_dict(columns | ({"images": [[]] * count} if is_vision else {}))
+
+
+def arguments(
+    loss: Loss, schedule: Schedule, training: TrainingSettings, rows: int, folder: Path, seed: int, on_cpu: bool
+) -> DPOConfig:
+    """TRL's arguments for our settings. Raises ``UserError`` when the batch cannot be split over the processes."""
+    if schedule.batch_size % training.processes:
+        raise UserError(
+            f"batch_size={schedule.batch_size} cannot be split over training.processes={training.processes}"
+        )
+    share = schedule.batch_size // training.processes
+    micro = max(size for size in range(1, min(training.micro_batch, share) + 1) if share % size == 0)
+    steps = math.ceil(math.ceil(rows / schedule.batch_size) * schedule.epochs)
+    scheduler = "constant_with_warmup" if schedule.scheduler == "constant" else schedule.scheduler
+    return DPOConfig(
+        output_dir=str(folder),
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=share // micro,
+        num_train_epochs=schedule.epochs,
+        learning_rate=schedule.learning_rate,
+        lr_scheduler_type=scheduler,
+        warmup_steps=math.ceil(steps * schedule.warmup),
+        weight_decay=schedule.weight_decay,
+        max_grad_norm=schedule.max_grad_norm,
+        bf16=training.bf16,
+        gradient_checkpointing=training.gradient_checkpointing,
+        save_strategy="steps" if training.save_steps else "no",
+        save_steps=training.save_steps or 500,
+        logging_steps=1,
+        logging_nan_inf_filter=False,  # True would log the mean of earlier losses in place of a NaN
+        report_to=list(training.report_to) or "none",
+        seed=seed,
+        data_seed=seed,
+        use_cpu=on_cpu,
+        dataloader_pin_memory=not on_cpu,
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        max_length=None,
+        router_aux_loss_coef=0.0,
+        **(_loss_arguments(loss) if isinstance(loss, TrlLoss) else {}),
+    )
+
+
+def _loss_arguments(loss: TrlLoss) -> dict[str, Any]:
+    return {
+        "loss_type": list(loss.types),
+        "loss_weights": list(loss.weights),
+        "beta": loss.beta,
+        "label_smoothing": loss.label_smoothing,
+        "f_divergence_type": loss.f_divergence,
+        "f_alpha_divergence_coef": loss.f_alpha,
+        "discopop_tau": loss.discopop_tau,
+    }
+
+
+def remember_reference(trainer: FitTrainer, batch_size: int, tick: Callable[[int, int], None]) -> None:
+    """Score every item once under the reference and keep the log-probs: ``collator.reference[place][text]``.
+
+    Processes share the items; each then knows all of them.
+    """
+    from accelerate.utils import gather_object
+
+    collator, accelerator = trainer.collator, trainer.accelerator
+    mine = range(accelerator.process_index, len(collator.items), accelerator.num_processes)
+    found: list[tuple[int, dict[str, list[float]]]] = []
+    with trainer.learner.reference() as reference:
+        reference.to(accelerator.device)
+        for start in range(0, len(mine), batch_size):
+            found += _reference_logps(trainer, reference, mine[start : start + batch_size])
+            tick(min(len(collator.items), len(found) * accelerator.num_processes), len(collator.items))
+    everyone = gather_object(found) if accelerator.num_processes > 1 else found
+    known = {place: {name: torch.tensor(v) for name, v in texts.items()} for place, texts in everyone}
+    collator.reference.update(known)  # type: ignore[attr-defined]
+
+
+def _reference_logps(
+    trainer: FitTrainer, reference: Any, places: Sequence[int]
+) -> list[tuple[int, dict[str, list[float]]]]:
+    names, items = trainer.loss.texts, [trainer.collator.items[place] for place in places]
+    texts_N = [item.texts[name] for name in names for item in items]
+    batch = trainer._prepare_inputs(trainer.collator.marked(texts_N))
+    with trainer.accelerator.autocast():
+        logp_NT = score_tokens(reference, batch["inputs"], batch["answer"]).logp_NT.float().cpu()
+    mask_NT = batch["answer"][:, 1:].cpu()
+    rows = [logp[mask].tolist() for logp, mask in zip(logp_NT, mask_NT, strict=True)]
+    return [
+        (place, {name: rows[at * len(items) + i] for at, name in enumerate(names)}) for i, place in enumerate(places)
+    ]

@@ -1,0 +1,59 @@
+"""Scenes: seeded, complete, disjoint splits."""
+
+import pytest
+
+from vlm_selfalign.core.errors import UserError
+from vlm_selfalign.data.world.scenes import address, located, scene, share
+from vlm_selfalign.data.world.settings import COLOURS, KINDS, WorldSettings
+
+
+def test_same_arguments_same_scene():
+    assert scene(7, "dev", 3) == scene(7, "dev", 3)
+    assert scene(7, "dev", 3) != scene(8, "dev", 3) != scene(8, "dev", 4)
+
+
+def test_scene_keeps_the_rules():
+    for index in range(200):
+        things = scene(index).things
+        assert 2 <= len(things) <= 5
+        assert len({thing.kind for thing in things}) == len(things)
+        assert len({(thing.row, thing.col) for thing in things}) == len(things)
+        assert [KINDS.index(t.kind) for t in things] == sorted(KINDS.index(t.kind) for t in things)
+        assert all(thing.colour in COLOURS and 13 <= thing.size <= 15 and abs(thing.angle) <= 10 for thing in things)
+
+
+def test_splits_share_no_scene():
+    shares = {split: {share(scene(i, split).things) for i in range(60)} for split in ("train", "dev", "test")}
+    assert shares["dev"] == {8} and shares["test"] == {9}
+    assert not shares["train"] & (shares["dev"] | shares["test"])
+
+
+def test_address_leads_back_to_the_scene_and_its_dials():
+    dials = WorldSettings.of(noise=9, most=4)
+    uri = address(5, "test", 2, dials)
+    assert located(uri) == (scene(5, "test", 2, dials), dials)
+    assert address(5, "test", 2, WorldSettings()) == "world:test/2/5"
+
+
+@pytest.mark.parametrize(
+    "uri", ["world:nonsense", "world:dev/a/1", "world:exam/0/1", "world:dev/0/1?%7B%22nois%22:1%7D"]
+)
+def test_a_wrong_address_is_the_users_mistake(uri):
+    with pytest.raises(UserError):
+        located(uri)
+
+
+@pytest.mark.parametrize(
+    ("dials", "message"),
+    [
+        ({"nois": 1}, "did you mean 'noise'"),
+        ({"noise": -1}, "world.noise"),
+        ({"fewest": 4, "most": 3}, "fewest=4"),
+        ({"smallest": 17, "largest": 17}, "smallest <= largest <= cell"),
+        ({"partners": [{"trigger": "boat", "partner": "car", "rate": 0.5}]}, "order of captions"),
+        ({"partners": [{"trigger": "boat", "partner": "cat", "rate": 0.5}]}, "unknown kind"),
+    ],
+)
+def test_wrong_dials_name_the_key(dials, message):
+    with pytest.raises(UserError, match=message):
+        WorldSettings.of(**dials)
