@@ -61,7 +61,6 @@ def run(
     goes on. Raises ``UserError``, ``TryAgain`` or ``Interrupted``.
     """
     from vlm_selfalign.check import check
-    from vlm_selfalign.core.lock import locked
     from vlm_selfalign.recipe import Run
 
     first = parts[0] if parts else None
@@ -69,10 +68,12 @@ def run(
     stop = stop or Stop()
     check(settings, services=services, show=show)
     whole = Run(settings, services=services, stop=stop)
-    with locked(whole.folder):
+    try:
         whole.execute(only_rows=verb == "pairs")
         if verb in {"run", "measure"} and settings.measure.probes:
             _measure_and_report(whole, show)
+    finally:
+        whole.close()
     for line in whole.times():
         show(line)
     return Result(whole.folder, settings)

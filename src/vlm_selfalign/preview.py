@@ -36,9 +36,10 @@ def preview(
             )
             for row in rows[:3]:
                 show(f"  {_line(row)}")
+        run.close()
         page = write_preview(Path(scratch))
-        settings.folder.mkdir(parents=True, exist_ok=True)
-        target = settings.folder / "preview.html"
+        target = settings.folder.with_name(f"{settings.folder.name}.preview.html")
+        target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(page, target)
     show(f"page: {target}")
     return target

@@ -6,6 +6,7 @@ A run directory holds ``run.json``, ``rounds/<n>/<stage>.jsonl`` (or ``.json`` f
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import logging
 import time
@@ -31,6 +32,17 @@ from vlm_selfalign.samples import training_samples
 from vlm_selfalign.signals import Stop
 
 log = logging.getLogger(__name__)
+
+
+MAY_CHANGE = ("out", "retry_failed", "measure", "training", "model.device", "about")
+"""Settings that change no row and no weight (but for rounding), so an old run goes on with new ones."""
+
+VERSIONS = ("vlm-selfalign", "torch", "transformers", "trl", "peft", "accelerate", "pillow", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """The versions of what decides numbers, kept in ``run.json``."""
+    return {name: importlib.metadata.version(name) for name in VERSIONS}
 
 
 @dataclass(frozen=True)
@@ -59,7 +71,7 @@ class Run:
         self.settings = settings
         self.stages = [_with_vocabulary(stage, settings) for stage in parse_stages(settings.stages)]
         self.roles = Roles({"policy": settings.model, **settings.roles}, services)
-        self.folder = open_run(settings.folder, settings.model_dump(mode="json"))
+        self.folder = open_run(settings.folder, settings.model_dump(mode="json"), MAY_CHANGE, versions())
         self.ledger = Ledger(self.folder)
         self.stop = stop or Stop()
         self.driver = Driver(self.roles, self.ledger, block=settings.block, between=self.stop.between)
@@ -88,6 +100,10 @@ class Run:
             if (number, name) in self.outputs:
                 return self.outputs[number, name]
         raise UserError(f"stages: '{name}' made nothing up to round {round_number}; check its in_rounds")
+
+    def close(self) -> None:
+        """Let go of the run directory."""
+        self.ledger.close()
 
     def times(self) -> list[str]:
         """Where the time went, longest first."""
@@ -195,11 +211,16 @@ class Run:
             out=str(out),
             seed=self.settings.seed + round_number,
         )
-        self._progress(round_number, stage.name, 0, len(rows.rows))
-        fitted = fit(spec)
+        with tqdm(desc=f"round {round_number} {stage.name}", unit="step") as bar:
+
+            def progress(phase: str, done: int, total: int, line: Mapping[str, float]) -> None:
+                bar.total, bar.n = total, done
+                bar.set_postfix_str(f"{phase} loss={line['loss']:.4f}" if "loss" in line else phase)
+                self._progress(round_number, stage.name, done, total)
+
+            fitted = fit(spec, progress)
         self._drops(round_number, stage.name, Counter(fitted.dropped))
         self.roles.promote(stage.role, out)
-        self._progress(round_number, stage.name, len(rows.rows), len(rows.rows))
 
     # The run directory
 

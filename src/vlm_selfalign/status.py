@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from vlm_selfalign.core.errors import UserError
-from vlm_selfalign.core.lock import holder
+from vlm_selfalign.core.ledger import holder
 
 
 def describe_run(folder: str | Path) -> list[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import struct
+import subprocess
+import sys
 import time
 import zlib
 from pathlib import Path
@@ -350,6 +352,47 @@ def test_a_file_that_changed_since_it_was_listed_is_refused(tmp_path: Path) -> N
     assert refusal(media).reason == "changed since it was listed"
     (tmp_path / "a.png").unlink()
     assert refusal(media).reason == "no such file"
+
+
+def test_a_listed_file_is_remembered_until_it_changes(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    first, second = (png(1, 1, 8, 0, bytes([0, level])) for level in (1, 2))
+    assert len(first) == len(second)
+    path.write_bytes(first)
+    os.utime(path, ns=(0, 10**18))
+    before = image_media(str(path))
+    assert image_media(str(path)) == before
+    path.write_bytes(second)
+    assert image_media(str(path)).content_hash != before.content_hash
+    os.utime(path, ns=(0, 10**18 + 1))
+    assert image_media(str(path)).content_hash != before.content_hash
+
+
+def test_multi_picture_jpegs_of_phones_load(tmp_path: Path) -> None:
+    quadrants().save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[quadrants()], quality=95)
+    assert near(corners(load_image(tmp_path / "a.jpg")), [RED, GREEN, BLUE, YELLOW])
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="Linux")
+def test_bombs_cost_no_memory(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png(13_000, 13_000, 8, 6, b"\0" * 1000))
+    with open(tmp_path / "b.jpg", "wb") as file:
+        file.truncate(8 << 30)
+    program = """
+import resource, sys, warnings
+from vlm_selfalign.media.image import MediaError, load_image
+warnings.simplefilter("ignore")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for path in sys.argv[1:]:
+    try:
+        load_image(path)
+    except MediaError as error:
+        print(error.reason)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024 < 30)
+"""
+    paths = [str(tmp_path / "a.png"), str(tmp_path / "b.jpg")]
+    shown = subprocess.run([sys.executable, "-c", program, *paths], capture_output=True, text=True, check=True)
+    assert shown.stdout.splitlines() == ["too many pixels", "too many bytes", "True"]
 
 
 def test_a_clip_is_not_a_picture() -> None:

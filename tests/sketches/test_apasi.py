@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
+
 from vlm_selfalign.core.errors import Drop
 from vlm_selfalign.core.prompts import Sample
 from vlm_selfalign.core.registry import fold, method

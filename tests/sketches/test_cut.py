@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
+
 from vlm_selfalign.core.parse import parse_number
 from vlm_selfalign.core.prompts import Prompt, Sample
 from vlm_selfalign.core.registry import fold, loss, method
@@ -49,7 +50,7 @@ def fewer_praised(share: float = 0.25, praised: float = 7):
 
 @dataclass(frozen=True)
 class Cut:
-    """(NLL(y | x, j) + L_n) / 2, L_n = -mean_t [ t in U: w log(1 - p_n,t); else log p_n,t ], U = {p_a / p_n > lambda}."""
+    """(NLL(y | x, j) + L_n) / 2, L_n = -mean_t [w log(1 - p_n,t) where p_a,t / p_n,t > lambda, log p_n,t elsewhere]."""
 
     threshold: float
     weight: float
@@ -111,7 +112,13 @@ RECIPE = {
     "kept": {"fold": f"{__name__}:fewer_praised", "rows": "judged"},
     "scored": {"method": f"{__name__}:scored"},
 }
-SEEN = ("star", "boat", "moon tree", "duck", *(f"boat {word}" for word in "fish kite lamp drum harp bell".split()))
+SEEN = (
+    "star",
+    "boat",
+    "moon tree",
+    "duck",
+    *(f"boat {word}" for word in ["fish", "kite", "lamp", "drum", "harp", "bell"]),
+)
 SHOW = Show(RECIPE, lambda: {"policy": Scripted(policy), "judge": Scripted(judge, "judge")}, scenes(*SEEN))
 
 

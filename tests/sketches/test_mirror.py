@@ -105,7 +105,17 @@ RECIPE = {
     "candidates": {"method": f"{__name__}:mirror_candidates", "samples": 6},
     "pairs": {"fold": f"{__name__}:balance", "rows": "candidates"},
 }
-SEEN = ("boat tree", "boat moon", "star moon", "tree star", "boat star fish", "moon tree", "boat fish", "star", "fish star")
+SEEN = (
+    "boat tree",
+    "boat moon",
+    "star moon",
+    "tree star",
+    "boat star fish",
+    "moon tree",
+    "boat fish",
+    "star",
+    "fish star",
+)
 SHOW = Show(RECIPE, lambda: {"policy": Scripted(policy)}, scenes(*SEEN))
 
 

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass, field, replace
 
 import pytest
+
 from vlm_selfalign.core.driver import Decoder, Driver
 from vlm_selfalign.core.prompts import Prompt, Sample
 from vlm_selfalign.core.registry import decoder, method
@@ -28,6 +29,7 @@ class Node:
     visits: float = 0.0
     total: float = 0.0
     children: list["Node"] = field(default_factory=list)
+    drawn: int = 0
 
     @property
     def value(self) -> float:
@@ -44,7 +46,7 @@ def puct(child: Node, parent_visits: float, c: float) -> float:
 
 
 @decoder
-def rain(c: float = 2.0, width: int = 4, chunks: tuple[int, ...] = (1, 2, 4, 10), enough: int = 6, budget: int = 15):
+def rain(c: float = 2.0, width: int = 4, chunks: tuple[int, ...] = (1, 2, 4, 10), enough: int = 6, budget: int = 50):
     def decode(sample: Sample, request: Generate):
         node, depth = Node(Text(text=request.prompt.opening, ids=request.prefix_ids, finish="length")), 0
         while node.text.finish != "end" and len(node.text.ids) < request.sampling.max_tokens:
@@ -53,9 +55,11 @@ def rain(c: float = 2.0, width: int = 4, chunks: tuple[int, ...] = (1, 2, 4, 10)
                 path = [node]
                 while path[-1].children:
                     parent = path[-1]
+                    if max(child.value for child in parent.children) < 0 and parent.drawn < 20:
+                        yield from grow(request, parent, chunk, 1)
                     path.append(max(parent.children, key=lambda child: puct(child, parent.visits, c)))
                 if path[-1].text.finish != "end":
-                    path[-1].children = yield from grown(request, path[-1].text, chunk, width)
+                    yield from grow(request, path[-1], chunk, width)
                 value = yield from outlook(request, path[-1].text)
                 for place, visited in enumerate(path):
                     visited.visit(value)
@@ -70,15 +74,16 @@ def rain(c: float = 2.0, width: int = 4, chunks: tuple[int, ...] = (1, 2, 4, 10)
     return decode
 
 
-def grown(request: Generate, text: Text, chunk: int, width: int):
-    """The greedy next chunk and sampled ones, each once, with their probabilities."""
+def grow(request: Generate, node: Node, chunk: int, count: int):
+    """More next chunks, the greedy one first, each once, with their probabilities."""
     greedy, drawn = Sampling(max_tokens=chunk), Sampling(max_tokens=chunk, temperature=1.0, top_k=15)
     replies = yield from ask_all(
-        request.model_copy(update={"prefix_ids": text.ids, "draw": i, "sampling": drawn if i else greedy,
-                                   "want": ("logprobs",)}) for i in range(width)
+        request.model_copy(update={"prefix_ids": node.text.ids, "draw": i, "sampling": drawn if i else greedy,
+                                   "want": ("logprobs",)}) for i in range(node.drawn, node.drawn + count)
     )  # fmt: skip
-    unique = {(reply.ids, reply.finish == "end"): reply for reply in replies}
-    return [Node(reply, math.exp(sum(reply.logprobs))) for reply in unique.values()]
+    known = {(child.text.ids, child.text.finish): child for child in node.children}
+    fresh = {(reply.ids, reply.finish): Node(reply, math.exp(sum(reply.logprobs))) for reply in replies}
+    node.children, node.drawn = list((fresh | known).values()), node.drawn + count
 
 
 def outlook(request: Generate, text: Text):
@@ -121,10 +126,12 @@ END = 4
 
 
 def odds(ids: tuple[int, ...]) -> dict[int, float]:
-    """Two sentences of one word each; the word is bad with probability .6."""
+    """Two sentences of one word each; the first is bad with probability .6, the second is fine after anything good."""
     if len(ids) >= 4:
         return {END: 1.0}
-    return {3: 1.0} if len(ids) % 2 else {0: 0.6, 1: 0.25, 2: 0.15}
+    if len(ids) % 2:
+        return {3: 1.0}
+    return {2: 1.0} if ids and ids[0] != 0 else {0: 0.6, 1: 0.25, 2: 0.15}
 
 
 def bare(request, chance):
@@ -174,7 +181,7 @@ def test_a_text_is_judged_once_and_the_search_keeps_its_budget():
     questions = [request.prompt.question for request in played.asked if isinstance(request, Choose)]
     assert len(questions) == len(set(questions))
     commits = 4
-    assert len(played.asked) <= commits * 15 * (4 + 1 + 2 + 2)
+    assert len(played.asked) <= commits * 50 * (4 + 1 + 2 + 2)
 
 
 def test_everything_but_generation_goes_past_the_decoder():

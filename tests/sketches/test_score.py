@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 
 import pytest
+
 from vlm_selfalign.core.driver import Driver
 from vlm_selfalign.core.prompts import Sample
 from vlm_selfalign.core.registry import method
@@ -65,7 +66,7 @@ class Tabular:
         return [Text(text="right" if (seed % 9973) / 9973 < self.p(context(r.prompt)) else "wrong")
                 for r, seed in zip(requests, seeds, strict=True)]  # fmt: skip
 
-    def learn(self, episodes: list[Episode], kl: float, rate: float = 0.1) -> None:
+    def learn(self, episodes: list[Episode], kl: float, rate: float = 1.0) -> None:
         """REINFORCE per turn, each turn's reward less the mean of the others', with ``kl`` to the start on turn one."""
         gradient = Counter()
         for turn in (0, 1):
@@ -87,7 +88,7 @@ def context(prompt) -> str:
 
 def trained(policy: Tabular, samples, steps: int, kl: float, **settings) -> Tabular:
     """The training loop: every step runs the method on the live policy; the default memory forgets."""
-    for step in range(steps):
+    for _ in range(steps):
         driver = Driver({"policy": policy, "verifier": Scripted(verifier, "verifier", batch_size=512)})
         seeded = [sample.seeded(0, policy.steps) for sample in samples]
         episodes = [row for block in driver.run(score(**settings), seeded) for done in block for row in done.rows]
@@ -132,7 +133,7 @@ def test_the_same_answer_is_verified_once():
 def test_training_that_samples_learns_to_correct_itself():
     samples = [sample.model_copy(update={"truth": "right", "id": f"{i}"}) for i, sample in enumerate(SAMPLES * 3)]
     policy = trained(Tabular(), samples, steps=60, kl=5.0, draws=4, bonus=0.0, first_counts=False)
-    assert policy.p("") == pytest.approx(0.5, abs=0.1), "stage I leaves the first turn where it was"
+    assert policy.p("") == 0.5, "stage I leaves the first turn where it was"
     assert min(policy.p("right"), policy.p("wrong")) > policy.p("")
     halfway = policy.p("wrong")
     trained(policy, samples, steps=30, kl=0.0, draws=4, bonus=10.0)

@@ -1,7 +1,7 @@
 """Where the records of a key are: three sorted numpy columns, 24 bytes a record, no Python object among them.
 
-    index = KeyIndex.of(keys, places)      # keys: 16 bytes each, joined
-    index.find(key)                        # places in the order given, first record first
+index = KeyIndex.of(keys, places)      # keys: 16 bytes each, joined
+index.find(key)                        # places in the order given, first record first
 """
 
 from __future__ import annotations

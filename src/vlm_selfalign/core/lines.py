@@ -34,10 +34,11 @@ class Line(NamedTuple):
         return from_json(self.json)
 
 
-def to_json(value: Any) -> bytes:
-    """Compact UTF-8 JSON on one line; pydantic records become objects."""
+def to_json(value: Any, indent: int | None = None) -> bytes:
+    """Compact UTF-8 JSON on one line (unless indented); pydantic records become objects."""
     # Not pydantic's own writer: it turns infinities into null and refuses lone surrogates.
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_record)
+    separators = (",", ":") if indent is None else (",", ": ")
+    text = json.dumps(value, ensure_ascii=False, indent=indent, separators=separators, default=_record)
     return text.encode("utf-8", "surrogatepass")
 
 

@@ -49,7 +49,8 @@ class Segments:
 
     ``write=False`` looks at a log, even one that another process is writing, and changes nothing. ``merge`` turns all
     records of a key within a segment into one when the segment is sealed. ``damaged="skip"`` leaves damaged records
-    out and counts them in ``skipped``; otherwise they raise ``Corrupt``. ``cut``: bytes cut off when opening.
+    out and counts them in ``skipped``; otherwise they raise ``Corrupt``. ``cut``: bytes of an unfinished write that
+    were cut off, or passed over when only looking.
     """
 
     def __init__(
@@ -99,7 +100,7 @@ class Segments:
         texts: list[bytes] = []
         places = array("Q")
         for place, line in self._everything():
-            if next(self._places(line.key)) == place:
+            if self._is_first(place, line.key):
                 places.append(place)
                 texts.append(line.payload[by].encode("utf-8", "surrogatepass"))
                 if len(texts) == IDS_AT_ONCE:
@@ -111,6 +112,10 @@ class Segments:
         for place in np.frombuffer(places, np.uint64)[order]:
             if line := self._line(int(place)):
                 yield line.key.hex(), line.payload
+
+    def _is_first(self, place: int, key: bytes) -> bool:
+        places = list(self._places(key))
+        return len(places) == 1 or next(p for p in places if self._line(p, key)) == place
 
     def _records(self, key: bytes) -> Iterator[Any]:
         for place in self._places(key):
@@ -177,6 +182,7 @@ class Segments:
 
     def seal(self) -> None:
         """Finish the segment at hand: merge the records of each key, write its index. Raises ``TryAgain``."""
+        self._repair()
         if not self._open:
             return
         # Until both files are in place memory and disk may disagree; then the next append reads the disk again.
@@ -206,13 +212,7 @@ class Segments:
 
     def _ready(self) -> int:
         """The file to append to: as it should be, and with room."""
-        if not self.write:
-            raise ValueError(f"{self.folder} was opened to be read only")
-        if self._stale:
-            self._load()
-        if self._dirty:
-            with disk_errors(self._path(self._number)):
-                self._cut_back(self._fd(self._number))
+        self._repair()
         if self._end >= self.segment_bytes or self._count >= self.segment_records:
             self.seal()
         if not self._path(self._number).exists():
@@ -221,6 +221,16 @@ class Segments:
                 os.close(os.open(self._path(self._number), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
                 sync_folder(self.folder)
         return self._fd(self._number)
+
+    def _repair(self) -> None:
+        """Undo what a failed append or seal may have left."""
+        if not self.write:
+            raise ValueError(f"{self.folder} was opened to be read only")
+        if self._stale:
+            self._load()
+        if self._dirty:
+            with disk_errors(self._path(self._number)):
+                self._cut_back(self._fd(self._number))
 
     def _cut_back(self, fd: int) -> None:
         os.ftruncate(fd, self._end)
@@ -248,9 +258,17 @@ class Segments:
     def _load(self) -> None:
         """Read what is on disk; cut off what a write that was cut short left."""
         self.close()
+        self._sealed = KeyIndex.joined([])
         self._begin(0)
-        names = {path.name for path in self.folder.glob("*.log*")}
-        numbers = {int(name[:6]) for name in names if name.endswith((".log", ".log.bad"))}
+        try:
+            self._load_segments()
+        except BaseException:
+            self._stale = True
+            raise
+
+    def _load_segments(self) -> None:
+        names = {path.name for path in self.folder.glob("[0-9]*.log*")}
+        numbers = {int(name.split(".")[0]) for name in names if name.endswith((".log", ".log.bad"))}
         parts: list[KeyIndex] = []
         for number in range(max(numbers, default=-1) + 1):
             if f"{number:06d}.log.bad" in names:
@@ -271,8 +289,6 @@ class Segments:
         self._open: dict[bytes, list[int]] = {}
         self._end = self._count = 0
         self._dirty = self._stale = False
-        if not number:
-            self._sealed = KeyIndex.joined([])
 
     def _sealed_index(self, number: int) -> KeyIndex:
         fd = self._fd(number)
@@ -315,9 +331,9 @@ class Segments:
             if offset < self._end:
                 self._open.setdefault(key, []).append(offset)
                 self._count += 1
-        if self._end < size and self.write:
-            self.cut += size - self._end
-            log.warning("%s: cut %d bytes of an unfinished write", self._path(number), size - self._end)
+        self.cut = size - self._end
+        if self.cut and self.write:
+            log.warning("%s: cut %d bytes of an unfinished write", self._path(number), self.cut)
             with disk_errors(self._path(number)):
                 self._cut_back(fd)
 

@@ -75,11 +75,12 @@ def parse_stages(stages: Mapping[str, Any], roles: Sequence[str] = ()) -> list[S
     """Check a recipe's stages and put them in order. Raises ``UserError`` with the address of what is wrong."""
     parsed: list[Stage] = []
     for name, spec in stages.items():
-        if name in {"on", "off", "yes", "no"} or not str(name).isidentifier():
+        # YAML reads on, off, yes and no as booleans.
+        if not isinstance(name, str) or name in {"on", "off", "yes", "no"} or not name.isidentifier():
             raise UserError(f"stages.{name}: a stage's name must be a plain word")
         if not isinstance(spec, Mapping):
             raise UserError(f"stages.{name}: expected a mapping like {{method: describe}}, got {spec!r}")
-        parsed.append(_parse_stage(str(name), dict(spec), [stage.name for stage in parsed]))
+        parsed.append(_parse_stage(name, dict(spec), [stage.name for stage in parsed]))
     if not parsed:
         raise UserError("stages: a recipe needs at least one stage")
     return parsed

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from vlm_selfalign.core.errors import UserError
 from vlm_selfalign.core.registry import source
-from vlm_selfalign.data.listing import RUN_MARKER, Entry, Listing
+from vlm_selfalign.data.listing import RUN_MARKER, Entry, Limit, Listing
 from vlm_selfalign.media.errors import MediaError, printable
 from vlm_selfalign.media.image import image_media
 
@@ -21,7 +21,7 @@ EXTENSIONS = frozenset(f".{name}" for name in f"{PICTURES} {NOT_READ}".split())
 
 
 @source
-def folder(path: str, limit: int | None = None, prompt: str = "Describe the image.", outside: bool = False) -> Listing:
+def folder(path: str, limit: Limit = None, prompt: str = "Describe the image.", outside: bool = False) -> Listing:
     """All pictures under a folder.
 
     Hidden files, ``Thumbs.db`` and folders that hold a run are passed over; what looks like a picture and is none is

@@ -6,15 +6,13 @@ import os
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-from pydantic import Field
+from typing import TYPE_CHECKING, Any
 
 from vlm_selfalign.core.errors import UserError, nearest
 from vlm_selfalign.core.registry import source
 from vlm_selfalign.data.folder import folder
 from vlm_selfalign.data.jsonl import jsonl
-from vlm_selfalign.data.listing import Listing
+from vlm_selfalign.data.listing import Limit, Listing, MaxBad
 from vlm_selfalign.data.manifest import COLUMNS, Paths, Rows
 from vlm_selfalign.data.parquet import parquet
 from vlm_selfalign.data.tables import cell_bytes, split_address, table_entries
@@ -28,12 +26,12 @@ if TYPE_CHECKING:
 @source
 def datasets(
     path: str,
-    limit: int | None = None,
+    limit: Limit = None,
     prompt: str = "Describe the image.",
     split: str = "train",
     outside: bool = False,
     columns: dict[str, str] | None = None,
-    max_bad: Annotated[float, Field(ge=0, le=1)] = 0.05,
+    max_bad: MaxBad = 0.05,
 ) -> Listing:
     """Samples from ``save_to_disk``, from Parquet files, or from an image folder with or without ``metadata.jsonl``.
 

@@ -7,13 +7,11 @@ import math
 import os
 from collections.abc import Iterator
 from io import BufferedReader
-from typing import Annotated, Any
-
-from pydantic import Field
+from typing import Any
 
 from vlm_selfalign.core.errors import UserError
 from vlm_selfalign.core.registry import source
-from vlm_selfalign.data.listing import Entry, Listing
+from vlm_selfalign.data.listing import Entry, Limit, Listing, MaxBad
 from vlm_selfalign.data.manifest import Paths, Rows
 from vlm_selfalign.media.errors import MediaError, printable
 from vlm_selfalign.media.files import open_regular
@@ -26,12 +24,12 @@ MAX_MANIFEST = 64 << 30
 @source
 def jsonl(
     path: str,
-    limit: int | None = None,
+    limit: Limit = None,
     prompt: str = "Describe the image.",
     root: str | None = None,
     outside: bool = False,
     columns: dict[str, str] | None = None,
-    max_bad: Annotated[float, Field(ge=0, le=1)] = 0.05,
+    max_bad: MaxBad = 0.05,
 ) -> Listing:
     """Samples from a JSONL manifest (columns: see ``vlm_selfalign.data.manifest``).
 

@@ -9,12 +9,17 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import Field
 
 from vlm_selfalign.core.errors import UserError
 from vlm_selfalign.core.media import Media
 from vlm_selfalign.core.prompts import Prompt, Sample
 from vlm_selfalign.core.seeds import digest
+
+Limit = Annotated[int | None, Field(ge=1)]
+MaxBad = Annotated[float, Field(ge=0, le=1)]
 
 RUN_MARKER = ".vlm_selfalign_run"
 """A directory that holds a file of this name is a run's own output and never a source."""

@@ -6,13 +6,11 @@ import os
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-from pydantic import Field
+from typing import TYPE_CHECKING, Any
 
 from vlm_selfalign.core.errors import UserError
 from vlm_selfalign.core.registry import source
-from vlm_selfalign.data.listing import Listing
+from vlm_selfalign.data.listing import Limit, Listing, MaxBad
 from vlm_selfalign.data.manifest import COLUMNS, Paths, Rows
 from vlm_selfalign.data.tables import cell_bytes, split_address, table_entries
 from vlm_selfalign.media.errors import MediaError, printable
@@ -30,12 +28,12 @@ BATCH = 64
 @source
 def parquet(
     path: str,
-    limit: int | None = None,
+    limit: Limit = None,
     prompt: str = "Describe the image.",
     root: str | None = None,
     outside: bool = False,
     columns: dict[str, str] | None = None,
-    max_bad: Annotated[float, Field(ge=0, le=1)] = 0.05,
+    max_bad: MaxBad = 0.05,
 ) -> Listing:
     """Samples from a Parquet file, or from all in a folder (columns: see ``vlm_selfalign.data.manifest``).
 

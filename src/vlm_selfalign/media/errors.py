@@ -37,4 +37,6 @@ class MediaError(Drop):
 def printable(path: AnyPath) -> str:
     r"""A path as text that prints on one line and encodes as UTF-8: odd bytes as ``\xff``, newlines as ``\n``."""
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

@@ -76,10 +76,12 @@ def _check_size(size: int, name: AnyPath, max_bytes: int) -> None:
 
 def hash_of(file: ByteFile) -> str:
     """Hex BLAKE2b (128 bit) of the whole file; rewinds it before and after."""
+    found = hashlib.blake2b(digest_size=16)
     file.seek(0)
-    found = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    while block := file.read(1 << 20):
+        found.update(block)
     file.seek(0)
-    return found
+    return found.hexdigest()
 
 
 def kind_of(head: bytes) -> str:

@@ -10,7 +10,9 @@ is decoded; only formats with small decoders are tried; a cut or corrupt picture
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
+from functools import lru_cache
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
@@ -85,9 +87,29 @@ def header_of(file: ByteFile, name: AnyPath, *, max_pixels: int = MAX_PIXELS) ->
 
 
 def image_media(path: str) -> Media:
-    """The ``Media`` of a picture file, hashed and checked up to its header. Raises ``MediaError``."""
+    """The ``Media`` of a picture file, hashed and checked up to its header. Raises ``MediaError``.
+
+    What was found is remembered as long as size and time of change stay, so that listing again costs little.
+    """
+    try:
+        status = os.stat(path)
+        settled = time.time_ns() - status.st_mtime_ns > 2_000_000_000  # a younger file may change within one tick
+    except (OSError, ValueError):
+        settled = False
+    if not settled:
+        return Media(kind="image", uri=uri_of(path), content_hash=_content_hash(path))
+    known = _known_hash(path, status.st_ino, status.st_size, status.st_mtime_ns)
+    return Media(kind="image", uri=uri_of(path), content_hash=known)
+
+
+@lru_cache(maxsize=100_000)
+def _known_hash(path: str, inode: int, size: int, changed: int) -> str:
+    return _content_hash(path)
+
+
+def _content_hash(path: str) -> str:
     with open_regular(path) as file:
-        return Media(kind="image", uri=uri_of(path), content_hash=header_of(file, path).content_hash)
+        return header_of(file, path).content_hash
 
 
 def decode(
@@ -150,7 +172,7 @@ def _opened(file: ByteFile, name: AnyPath, max_pixels: int) -> Image.Image:
 
 
 def _check_sums(file: ByteFile) -> None:
-    """Pillow leaves the check sums of a PNG's pixels unread, and a changed bit can still decode, into another picture."""
+    """Pillow leaves the check sums of a PNG's pixels unread, and a changed bit can decode into another picture."""
     place = file.tell()
     file.seek(0)
     with Image.open(file, formats=("PNG",)) as second:

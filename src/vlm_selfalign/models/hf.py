@@ -41,13 +41,11 @@ from vlm_selfalign.media.errors import MediaError
 from vlm_selfalign.models import families, noise
 from vlm_selfalign.models.encode import Batch, Encoder, EncodingError, eos_ids
 from vlm_selfalign.models.endings import Endings, first_stop
-from vlm_selfalign.models.forms import merged, surface_forms
+from vlm_selfalign.models.forms import FormTree, surface_forms
 from vlm_selfalign.models.load import Loaded
 
 TOP_K = 20
 """Tokens per position in ``Scored.top_k``."""
-_NEGLIGIBLE = 16.0
-"""A surface form at most e**-16 as likely as the rest of its choice is not scored: it cannot change the sum."""
 
 
 @dataclass
@@ -116,23 +114,21 @@ class HFService:
         """Answer one micro-batch; if it does not fit or holds a bad row, its halves."""
         alone = len(jobs) == 1
         half = (len(jobs) + 1) // 2
+        memory = False
         try:
             return self._handlers[kind](jobs)
-        except MediaError as error:
-            if alone:
-                return [Failed(reason=error.reason)]
-        except EncodingError as error:
-            if alone:
-                return [Failed(reason=str(error))]
+        except (MediaError, EncodingError) as error:
+            reason = error.reason if isinstance(error, MediaError) else str(error)
         except RuntimeError as error:
             if not _out_of_memory(error):
                 raise
-            if not alone:
-                self._limits[kind] = half
-        # Only out here has the exception let go of the failed attempt's tensors
-        _free()
+            memory, reason = True, "out of memory with one request at a time; lower model.max_pixels or max_tokens"
+        if memory:
+            # only out here has the exception let go of the failed attempt's tensors
+            _free()
+            self._limits[kind] = half
         if alone:
-            return [Failed(reason="out of memory with one request at a time; lower model.max_pixels or max_tokens")]
+            return [Failed(reason=reason)]
         return self._attempt(kind, jobs[:half]) + self._attempt(kind, jobs[half:])
 
     def _encoded(self, jobs: list[_Job], known: dict[Media, Image.Image], **options: Any) -> Batch:
@@ -203,39 +199,17 @@ class HFService:
 
     def _choose(self, jobs: list[_Job]) -> list[Reply]:
         known: dict[Media, Image.Image] = {}
-        batch = self._encoded(jobs, known, side="right")
-        ends = [range(length - 1, length) for length in batch.lengths]
-        next_JV = torch.cat([logp_NV for logp_NV, _ in self._distributions(batch, ends)]).cpu()
-        forms = [[surface_forms(self.encoder, job.request.prompt, c) for c in job.request.choices] for job in jobs]
-        weights: list[list[dict[tuple[int, ...], float]]] = []
-        longer: list[tuple[int, int, tuple[int, ...]]] = []
-        for j, choices in enumerate(forms):
-            weights.append([{ids: next_JV[j, ids[0]].item() for ids in form if len(ids) == 1} for form in choices])
-            for c, form in enumerate(choices):
-                least = merged(weights[j][c].values()) - _NEGLIGIBLE
-                longer += [(j, c, ids) for ids in form if len(ids) > 1 and next_JV[j, ids[0]].item() > least]
-        for (j, c, ids), value in zip(longer, self._sequences(jobs, longer, known), strict=True):
-            weights[j][c][ids] = value
-        return [self._chosen(job.request, found) for job, found in zip(jobs, weights, strict=True)]
-
-    def _sequences(
-        self, jobs: list[_Job], wanted: list[tuple[int, int, tuple[int, ...]]], known: dict[Media, Image.Image]
-    ) -> Iterator[float]:
-        for start in range(0, len(wanted), len(jobs)):
-            part = wanted[start : start + len(jobs)]
-            ids = [ids for *_, ids in part]
-            batch = self._encoded([jobs[j] for j, *_ in part], known, continued=ids, side="right")
-            for form, (logp_NV, _) in zip(ids, self._distributions(batch, _before_last(batch, ids)), strict=True):
-                yield logp_NV.gather(1, torch.tensor(form, device=logp_NV.device)[:, None]).double().sum().item()
-
-    def _chosen(self, request: Choose, weights: list[dict[tuple[int, ...], float]]) -> Reply:
-        for choice, forms in zip(request.choices, weights, strict=True):
-            if not forms:
-                return Failed(reason=f"the model has no tokens for the choice '{choice}'")
-        logprobs = tuple(merged(forms.values()) for forms in weights)
-        if any(math.isnan(value) for value in logprobs):
-            return Failed(reason="the model computed NaN")
-        return Chosen(choices=request.choices, logprobs=logprobs)
+        trees = [FormTree([surface_forms(self.encoder, j.request.prompt, c) for c in j.request.choices]) for j in jobs]
+        while wanted := [(job, tree, ids) for job, tree in zip(jobs, trees, strict=True) for ids in tree.open()]:
+            for start in range(0, len(wanted), len(jobs)):
+                part = wanted[start : start + len(jobs)]
+                batch = self._encoded(
+                    [job for job, *_ in part], known, continued=[ids for *_, ids in part], side="right"
+                )
+                ends = [range(length - 1, length) for length in batch.lengths]
+                for (_, tree, ids), (logp_1V, _) in zip(part, self._distributions(batch, ends), strict=True):
+                    tree.grow(ids, logp_1V[0].cpu())
+        return [_chosen(job.request, tree) for job, tree in zip(jobs, trees, strict=True)]
 
     def _score(self, jobs: list[_Job]) -> list[Reply]:
         requests: list[Score] = [job.request for job in jobs]
@@ -303,6 +277,16 @@ class HFService:
         forbidden = [i for i in places if i is not None] + list(self._model.generation_config.suppress_tokens or ())
         padding = range(len(self.encoder.tokenizer), config.get_text_config().vocab_size)
         return sorted({*forbidden, *padding} - set(self._eos))
+
+
+def _chosen(request: Choose, tree: FormTree) -> Reply:
+    for choice, forms in zip(request.choices, tree.forms, strict=True):
+        if not forms:
+            return Failed(reason=f"the model has no tokens for the choice '{choice}'")
+    logprobs = tuple(tree.logprobs())
+    if any(math.isnan(value) for value in logprobs):
+        return Failed(reason="the model computed NaN")
+    return Chosen(choices=request.choices, logprobs=logprobs)
 
 
 def _before_last(batch: Batch, tails: Sequence[Sequence[int]]) -> list[range]:

@@ -45,7 +45,7 @@ def file_digest(path: Path) -> str:
         return digest(_without_provenance(path))
     if stat.st_size < 16 << 20:
         return _hashed(path)
-    cached = _cache_folder() / digest(str(path.resolve()), stat.st_size, stat.st_mtime_ns)
+    cached = cache_folder() / "digests" / digest(str(path.resolve()), stat.st_size, stat.st_mtime_ns)
     try:
         return cached.read_text()
     except OSError:
@@ -81,5 +81,6 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, list) else value
 
 
-def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vlm_selfalign" / "digests"
+def cache_folder() -> Path:
+    """Where this package keeps what it can make again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vlm_selfalign"

@@ -11,13 +11,18 @@ whose base is named in its ``version.json`` (``{"base": path or id}``) or else i
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
+import os
+import shutil
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -29,8 +34,8 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 
 from vlm_selfalign.config import ModelSettings
-from vlm_selfalign.core.errors import UserError
-from vlm_selfalign.models.identity import identity_of
+from vlm_selfalign.core.errors import UserError, nearest
+from vlm_selfalign.models.identity import cache_folder, identity_of
 
 EMBEDDED = Path(__file__).parent / "embedded"
 _FROM_HUB = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.tiktoken"]
@@ -89,6 +94,8 @@ def find(path: str, revision: str | None = None) -> Path:
         if not (EMBEDDED / "config.json").is_file():
             raise UserError("model.path=embedded: this installation lacks the embedded model; name a folder or hub id")
         return EMBEDDED
+    if path.startswith("tiny:"):
+        return _tiny(path)
     folder = Path(path).expanduser()
     if folder.is_dir():
         if not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
@@ -99,6 +106,23 @@ def find(path: str, revision: str | None = None) -> Path:
     if path.startswith((".", "/", "~")) or path.count("/") != 1:
         raise UserError(f"model.path={path}: no such folder")
     return _download(path, revision)
+
+
+def _tiny(path: str) -> Path:
+    """``tiny:FAMILY``: random weights of a family, built once into the cache."""
+    from vlm_selfalign.models.tiny import FAMILIES, build
+
+    family = path.partition(":")[2]
+    if family not in FAMILIES:
+        raise UserError(f"model.path={path}: no tiny family '{family}'{nearest(family, FAMILIES)}")
+    folder = cache_folder() / "tiny" / f"{family}-{version('vlm-selfalign')}-{version('transformers')}"
+    if not (folder / "config.json").is_file():
+        draft = folder.with_name(f"{folder.name}.{os.getpid()}")
+        build(family, draft)
+        with contextlib.suppress(OSError):  # another process was faster: the bytes are the same
+            draft.rename(folder)
+        shutil.rmtree(draft, ignore_errors=True)
+    return folder
 
 
 def pick_device(wanted: str) -> torch.device:
@@ -196,7 +220,7 @@ def _model(auto: Any, folder: Path, settings: ModelSettings) -> Any:
             output_loading_info=True,
             **extra,
         )
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         raise UserError(f"model.path={settings.path}: cannot be loaded ({_line(error)})") from None
     if info["missing_keys"]:
         # transformers would fill these with random numbers and a warning
@@ -221,7 +245,7 @@ def _adapted(model: Any, folder: Path, path: str, trainable: bool) -> Any:
         raise UserError(f"model.path={path}: the adapter has no adapter_model.safetensors")
     try:
         return PeftModel.from_pretrained(model, folder, is_trainable=trainable)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(f"model.path={path}: the adapter does not fit its base ({_line(error)})") from None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from transformers import GenerationConfig, Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
@@ -52,8 +54,6 @@ def configuration(ids: dict[str, int], vocabulary: int) -> Qwen2VLConfig:
         vision_start_token_id=ids[VISION_START],
         vision_end_token_id=ids[VISION_END],
         tie_word_embeddings=True,
-        eos_token_id=ids[END],
-        pad_token_id=ids[PAD],
     )
 
 
@@ -61,8 +61,9 @@ def build(config: Qwen2VLConfig, seed: int) -> Qwen2VLForConditionalGeneration:
     """A fresh model whose first layers start out looking for tokens like themselves."""
     torch.manual_seed(seed)
     model = Qwen2VLForConditionalGeneration(config)
+    text: Any = config.text_config
     model.generation_config = GenerationConfig(
-        eos_token_id=config.eos_token_id, pad_token_id=config.pad_token_id, do_sample=False, max_new_tokens=96
+        eos_token_id=text.eos_token_id, pad_token_id=text.pad_token_id, do_sample=False, max_new_tokens=96
     )
     _match_queries_to_keys(model)
     return model
@@ -72,8 +73,8 @@ def build(config: Qwen2VLConfig, seed: int) -> Qwen2VLForConditionalGeneration:
 def _match_queries_to_keys(model: Qwen2VLForConditionalGeneration) -> None:
     # With q = k a word attends to the visual token that holds its own embedding from the first step on.
     # Without it yes/no questions stay at chance for this budget.
-    for layer in model.model.language_model.layers[:3]:
-        attention = layer.self_attn
+    layers: Any = model.model.language_model.layers[:3]
+    for attention in (layer.self_attn for layer in layers):
         torch.nn.init.normal_(attention.k_proj.weight, std=0.1)
         heads = attention.k_proj.weight.view(attention.num_key_value_heads, attention.head_dim, -1)
         attention.q_proj.weight.copy_(heads.repeat_interleave(attention.num_key_value_groups, 0).flatten(0, 1))

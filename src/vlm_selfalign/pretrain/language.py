@@ -109,9 +109,11 @@ def hidden(model: Qwen2VLForConditionalGeneration, packer: Packer, packed: Packe
         [embedded_BTD[:, :first], features_BCD, embedded_BTD[:, first + count :]],
         dim=1,
     )
+    # As numbers once, not once a layer.
+    hides_B1TT = torch.zeros(packed.sees_B1TT.shape).masked_fill(~packed.sees_B1TT, float("-inf"))
     out = text(
         inputs_embeds=embedded_BTD,
-        attention_mask={"full_attention": packed.sees_B1TT},
+        attention_mask={"full_attention": hides_B1TT},
         position_ids=packed.positions_3BT,
         use_cache=False,
     )

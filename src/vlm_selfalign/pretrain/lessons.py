@@ -60,7 +60,7 @@ def _once(
     seed: int, maker: Qwen2VLProcessor, train: Pictures, held_out: Pictures, dials: WorldSettings, log: Log
 ) -> Qwen2VLForConditionalGeneration:
     tokenizer: Any = maker.tokenizer
-    ids = dict(zip(SPECIAL, tokenizer.convert_tokens_to_ids(list(SPECIAL)), strict=True))
+    ids: dict[str, int] = dict(zip(SPECIAL, tokenizer.convert_tokens_to_ids(list(SPECIAL)), strict=True))
     model = build(configuration(ids, len(tokenizer)), seed)
     words = _embeddings(model, tokenizer)
     generator = torch.Generator().manual_seed(seed)
@@ -76,19 +76,19 @@ def _once(
 
 
 @torch.no_grad()
-def _embeddings(model: Qwen2VLForConditionalGeneration, tokenizer: Any) -> tuple[Tensor, Tensor]:
+def _embeddings(model: Qwen2VLForConditionalGeneration, tokenizer: Any) -> vision.Words:
     """Embeddings of all kinds and colours as they stand in a sentence.
 
     A colour that opens an answer has no space before it and is another token: it starts as the same vector plus
     one shift that all such tokens share, so that reading a cell and naming its colour stay one skill.
     """
-    table = model.get_input_embeddings().weight
+    table = model.model.language_model.embed_tokens.weight
     kinds = tokenizer.convert_tokens_to_ids(["Ġ" + kind for kind in KINDS])
     colours = tokenizer.convert_tokens_to_ids(["Ġ" + colour for colour in COLOURS])
     bare = tokenizer.convert_tokens_to_ids(list(COLOURS))
     shift = table[tokenizer.convert_tokens_to_ids("Yes")].clone()
     table[bare] = table[colours] + shift
-    return table[kinds].clone(), table[colours].clone()
+    return vision.Words(table[kinds].clone(), table[colours].clone(), table[model.config.image_token_id].clone())
 
 
 @torch.no_grad()

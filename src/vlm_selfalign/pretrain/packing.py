@@ -40,10 +40,14 @@ class Packer:
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         self._tokenizer = tokenizer
         self._known: dict[str, list[int]] = {}
-        special = tokenizer.convert_tokens_to_ids([USER, VISION_START, IMAGE, VISION_END, ASSISTANT, END])
-        self.user, start, image, end, self.assistant, self.end = special
+        names = (USER, VISION_START, IMAGE, VISION_END, ASSISTANT, END)
+        self.user, start, image, end, self.assistant, self.end = (self.token(name) for name in names)
         self.prefix = [self.user, start, *[image] * GRID**2, end]
         self.pad: int = tokenizer.pad_token_id  # type: ignore[assignment]
+
+    def token(self, name: str) -> int:
+        """The id of a special token."""
+        return int(self._tokenizer.convert_tokens_to_ids(name))  # type: ignore[arg-type]
 
     def ids(self, text: str) -> list[int]:
         """Token ids of a text."""
@@ -75,28 +79,35 @@ class Packer:
     def _row(self, branches: Sequence[Branch]) -> _Row:
         row = _Row()
         pictured = [(2, 2 + cell // GRID, 2 + cell % GRID) for cell in range(GRID**2)]
-        positions = [(0, 0, 0), (1, 1, 1), *pictured, (AFTER_PICTURE - 1,) * 3]
+        positions = [_straight(0), _straight(1), *pictured, _straight(AFTER_PICTURE - 1)]
         row.add(self.prefix, positions, owner=0, blind=False)
         for number, branch in enumerate(branches, start=1):
             asked = [*([] if branch.sees else [self.user]), *self.ids(branch.question), self.assistant]
             answer = [*self.ids(branch.answer), self.end]
             first = AFTER_PICTURE if branch.sees else 0
-            steps = [(first + i,) * 3 for i in range(len(asked) + len(answer))]
+            steps = [_straight(first + i) for i in range(len(asked) + len(answer))]
             row.add([*asked, *answer], steps, owner=number, blind=not branch.sees)
             row.learn(answer, branch.end_weight)
         return row
 
 
+Position = tuple[int, int, int]
+
+
+def _straight(place: int) -> Position:
+    return (place, place, place)
+
+
 class _Row:
     def __init__(self) -> None:
         self.ids: list[int] = []
-        self.positions: list[tuple[int, int, int]] = []
+        self.positions: list[Position] = []
         self.owner: list[int] = []
         self.blind: list[bool] = []
         self.targets: list[int] = []
         self.weights: list[float] = []
 
-    def add(self, ids: list[int], positions: list[tuple[int, int, int]], owner: int, blind: bool) -> None:
+    def add(self, ids: list[int], positions: list[Position], owner: int, blind: bool) -> None:
         self.ids += ids
         self.positions += positions
         self.owner += [owner] * len(ids)

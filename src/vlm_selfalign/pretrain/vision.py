@@ -6,12 +6,14 @@ Legend: N pictures, P patches, C cells (visual tokens), D hidden size.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import Qwen2VLForConditionalGeneration, Qwen2VLProcessor
 from transformers.models.qwen2_vl.modeling_qwen2_vl import apply_rotary_pos_emb_vision
 
@@ -76,60 +78,67 @@ def cells(scenes: Sequence[Scene], dials: WorldSettings) -> tuple[Tensor, Tensor
     return torch.from_numpy(kinds), torch.from_numpy(colours)
 
 
+@dataclass(frozen=True)
+class Words:
+    """What visual tokens are aligned to: embeddings of all kinds and colours, and what stands for an empty cell."""
+
+    kinds_KD: Tensor
+    colours_KD: Tensor
+    nothing_D: Tensor
+    """Not zero: the model normalises its input, and would blow the noise of an empty cell up to a random word."""
+
+    @property
+    def scale(self) -> Tensor:
+        """Mean squared length of a kind's embedding."""
+        return self.kinds_KD.pow(2).sum(-1).mean()
+
+
 def align(
     model: Qwen2VLForConditionalGeneration,
     patches_NPV: Tensor,
     truth: tuple[Tensor, Tensor],
-    words: tuple[Tensor, Tensor],
+    words: Words,
     generator: torch.Generator,
     steps: int = STEPS,
     log: Callable[[dict[str, Any]], None] = lambda record: None,
 ) -> None:
-    """Train the vision tower alone: regress to the words' embeddings, and name kind and colour by nearness.
-
-    ``words`` are the embeddings of all kinds and colours, [K, D] each; the language model is not touched.
-    """
-    optimizer = torch.optim.AdamW(model.model.visual.parameters(), lr=LEARNING_RATE, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min((step + 1) / 20, 1.2 * (1 - step / steps), 1)
-    )
+    """Train the vision tower alone, towards embeddings that stay as they are."""
+    learnt = list(model.model.visual.parameters())
+    optimizer = torch.optim.AdamW(learnt, lr=LEARNING_RATE, weight_decay=0.01)
+    schedule = LambdaLR(optimizer, lambda step: min((step + 1) / 20, 1.2 * (1 - step / steps), 1))
     for step, chosen in enumerate(_batches(len(patches_NPV), steps, generator)):
         out_NCD = encode(model, patches_NPV[chosen])
         kinds, colours = truth[0][chosen], truth[1][chosen]
         loss = alignment_loss(out_NCD, kinds, colours, words)
         optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(model.model.visual.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(learnt, 1.0)
         optimizer.step()
         schedule.step()
         if step % 10 == 0 or step == steps - 1:
             log({"stage": "vision", "step": step, "loss": loss.item(), **accuracy(out_NCD, kinds, colours, words)})
 
 
-def alignment_loss(out_NCD: Tensor, kinds: Tensor, colours: Tensor, words: tuple[Tensor, Tensor]) -> Tensor:
-    """Squared error to the sum of the two embeddings (zero for an empty cell) plus both cross-entropies."""
+def alignment_loss(out_NCD: Tensor, kinds: Tensor, colours: Tensor, words: Words) -> Tensor:
+    """Squared error to the sum of the two embeddings (or to ``nothing``) plus both cross-entropies."""
     there = kinds >= 0
-    goal_NCD = torch.where(there[..., None], words[0][kinds] + words[1][colours], torch.zeros(()))
-    scale = words[0].pow(2).sum(-1).mean()
-    regression = (out_NCD - goal_NCD).pow(2).sum(-1).mean() / scale
-    filled = out_NCD[there]
-    kind = F.cross_entropy(filled @ words[0].T * (SHARPNESS / scale), kinds[there])
-    colour = F.cross_entropy(filled @ words[1].T * (SHARPNESS / scale), colours[there])
+    goal_NCD = torch.where(there[..., None], words.kinds_KD[kinds] + words.colours_KD[colours], words.nothing_D)
+    regression = (out_NCD - goal_NCD).pow(2).sum(-1).mean() / words.scale
+    sharp_ND = out_NCD[there] * (SHARPNESS / words.scale)
+    kind = F.cross_entropy(sharp_ND @ words.kinds_KD.T, kinds[there])
+    colour = F.cross_entropy(sharp_ND @ words.colours_KD.T, colours[there])
     return regression + kind + colour
 
 
 @torch.no_grad()
-def accuracy(out_NCD: Tensor, kinds: Tensor, colours: Tensor, words: tuple[Tensor, Tensor]) -> dict[str, float]:
-    """How often the nearest word is the right one, and how often an empty cell stays nearer to nothing."""
+def accuracy(out_NCD: Tensor, kinds: Tensor, colours: Tensor, words: Words) -> dict[str, float]:
+    """How often the nearest word is the right one, and how often an empty cell is nearest to nothing."""
     there = kinds >= 0
-    kind = (out_NCD[there] @ words[0].T).argmax(-1) == kinds[there]
-    colour = (out_NCD[there] @ words[1].T).argmax(-1) == colours[there]
-    empty = out_NCD[~there].norm(dim=-1) < 0.5 * words[0].norm(dim=-1).mean()
-    return {
-        "kind": kind.float().mean().item(),
-        "colour": colour.float().mean().item(),
-        "empty": empty.float().mean().item(),
-    }
+    kind = (out_NCD[there] @ words.kinds_KD.T).argmax(-1) == kinds[there]
+    colour = (out_NCD[there] @ words.colours_KD.T).argmax(-1) == colours[there]
+    named_KD = torch.cat([words.nothing_D[None], words.kinds_KD])
+    empty = (out_NCD[~there] @ named_KD.T).argmax(-1) == 0
+    return {name: hits.float().mean().item() for name, hits in [("kind", kind), ("colour", colour), ("empty", empty)]}
 
 
 def _batches(count: int, steps: int, generator: torch.Generator) -> Iterator[Tensor]:

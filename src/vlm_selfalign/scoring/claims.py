@@ -21,10 +21,10 @@ from vlm_selfalign.scoring.mentions import Mention, find_mentions
 from vlm_selfalign.scoring.negation import denied, silent
 from vlm_selfalign.scoring.sentences import split_sentences
 from vlm_selfalign.scoring.vocabulary import Vocabulary
-from vlm_selfalign.scoring.words import Word, words_of
+from vlm_selfalign.scoring.words import Word, words_of, wordset
 
-HEDGES = frozenset(
-    "might may maybe perhaps possibly probably could appears seems seem apparently likely presumably unclear think".split()
+HEDGES = wordset(
+    "might may maybe perhaps possibly probably could appears seems seem apparently likely presumably unclear think"
 )
 
 

@@ -6,17 +6,28 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from vlm_selfalign.scoring.vocabulary import Vocabulary, singular
-from vlm_selfalign.scoring.words import DEFINITE, DETERMINERS, POSITIONS, Word, text_at
+from vlm_selfalign.scoring.words import DEFINITE, DETERMINERS, POSITIONS, Word, text_at, wordset
 
-NUMBERS = {
-    word: number
-    for number, word in enumerate("zero one two three four five six seven eight nine ten eleven twelve".split())
-} | {"dozen": 12, "a": 1, "an": 1, "single": 1, "another": 1, "pair": 2, "couple": 2, "both": 2}
+_COUNTED = "zero one two three four five six seven eight nine ten eleven twelve"
+
+NUMBERS = {word: number for number, word in enumerate(_COUNTED.split())} | {
+    "dozen": 12,
+    "a": 1,
+    "an": 1,
+    "single": 1,
+    "another": 1,
+    "pair": 2,
+    "couple": 2,
+    "both": 2,
+}
+
+PORTIONS = wordset("slice slices piece pieces half halves wedge wedges chunk chunks")
+"""Nouns that leave the thing what it is: apple slices are apple."""
 
 
 @dataclass
 class Mention:
-    """One noun phrase: its kind, words ``first``..``last`` of the name, and where the phrase starts with its determiner.
+    """One noun phrase: its kind, words ``first``..``last`` of the name, and where it starts, determiner included.
 
     ``joined`` is the mention that it continues ("a car AND a boat"), None for the first of a list.
     """
@@ -45,6 +56,8 @@ def find_mentions(words: Sequence[Word], vocabulary: Vocabulary) -> list[Mention
     found = _open_names(words, vocabulary) if vocabulary.is_open else _closed_names(words, vocabulary)
     for kind, first, last, many in found:
         after = mentions[-1].last if mentions else 0
+        if mentions and first == after and words[first].text.endswith("s") and not mentions[-1].plural:
+            continue  # "a man skis": right after a singular, a plural is a verb
         mention = Mention(kind, first, last, many, start=_phrase_start(words, first, after, vocabulary))
         _read_phrase(words, mention, vocabulary)
         if mentions and _joins(words, mentions[-1], mention):
@@ -67,20 +80,21 @@ Name = tuple[str, int, int, bool]
 def _closed_names(words: Sequence[Word], vocabulary: Vocabulary) -> Iterator[Name]:
     index = 0
     while index < len(words):
-        kind, length, many = _longest_name(words, index, vocabulary)
-        if kind and not _is_no_noun(words, index, index + length, many, vocabulary):
-            yield kind, index, index + length, many
-        index += length
+        name = _longest_name(words, index, vocabulary)
+        if name[0] and not _is_no_noun(words, name, vocabulary):
+            yield name
+        index = name[2]
 
 
-def _longest_name(words: Sequence[Word], index: int, vocabulary: Vocabulary) -> Name | tuple[str, int, bool]:
+def _longest_name(words: Sequence[Word], index: int, vocabulary: Vocabulary) -> Name:
     for length in range(min(vocabulary.longest, len(words) - index), 0, -1):
         parts = " ".join(word.text for word in words[index : index + length])
         for form in (parts, parts.replace("-", " ")):
             phrase = vocabulary.phrases.get(tuple(form.split()))
-            if phrase is not None:
-                return phrase.kind, length, phrase.plural
-    return "", 1, False
+            verb = phrase and phrase.plural and not phrase.kind and text_at(words, index - 1) in ("a", "an")
+            if phrase is not None and not verb:  # "a bus stops" is no bus stop
+                return phrase.kind, index, index + length, phrase.plural
+    return "", index, index + 1, False
 
 
 def _open_names(words: Sequence[Word], vocabulary: Vocabulary) -> Iterator[Name]:
@@ -94,10 +108,15 @@ def _open_names(words: Sequence[Word], vocabulary: Vocabulary) -> Iterator[Name]
         yield one, index, index + 1, word.tag == "NNS"
 
 
-def _is_no_noun(words: Sequence[Word], first: int, last: int, many: bool, vocabulary: Vocabulary) -> bool:
+def _is_no_noun(words: Sequence[Word], name: Name, vocabulary: Vocabulary) -> bool:
     """Whether the word is a verb, a colour, or only modifies the noun that follows."""
+    _, first, last, many = name
     before = words[first - 1] if first else None
-    if words[first].tag.startswith("VB") and before and (before.tag in ("PRP", "NN", "NNS", "MD") or before.text == "to"):
+    if (
+        words[first].tag.startswith("VB")
+        and before
+        and (before.tag in ("PRP", "NN", "NNS", "MD") or before.text == "to")
+    ):
         return True
     if colour_in(words[first].text, vocabulary) and last - first == 1 and not many:
         joined = text_at(words, last) == "and" and colour_in(text_at(words, last + 1), vocabulary)
@@ -111,10 +130,15 @@ def _heads(words: Sequence[Word], index: int) -> bool:
     from textblob.en import parser
 
     word = words[index]
-    if not word.is_noun or word.text in POSITIONS or not word.text[0].isalpha() or word.text.endswith("n't"):
+    if not word.is_noun or word.text in POSITIONS | PORTIONS or not word.text[0].isalpha() or word.text.endswith("n't"):
         return False
-    verb = word.tag == "NNS" and (parser.lexicon.get(word.text[:-1]) or "VB").startswith("VB")
-    return not verb
+    if word.tag != "NNS":
+        return True
+    # "a car doors" is no English, so what follows "a car" in -s is a verb that the tagger took for a plural.
+    single = any(text_at(words, index - back) in ("a", "an", "one", "another", "each") for back in (2, 3, 4))
+    known_verb = (parser.lexicon.get(word.text[:-1]) or "VB").startswith("VB")
+    goes_on = index + 1 < len(words) and words[index + 1].tag in ("IN", "TO", "DT", "PRP$", "RB")
+    return not (single or known_verb or goes_on)
 
 
 def _phrase_start(words: Sequence[Word], first: int, after: int, vocabulary: Vocabulary) -> int:
@@ -142,7 +166,7 @@ def _is_adjective(word: Word, vocabulary: Vocabulary) -> bool:
         return False
     if word.tag in ("JJ", "JJR", "JJS", "CD", "VBN", "VBG") or word.text in NUMBERS:
         return True
-    return colour_in(word.text, vocabulary) is not None or word.tag == "RB" and word.text.endswith("ly")
+    return colour_in(word.text, vocabulary) is not None or (word.tag == "RB" and word.text.endswith("ly"))
 
 
 def _read_phrase(words: Sequence[Word], mention: Mention, vocabulary: Vocabulary) -> None:
@@ -164,7 +188,9 @@ def _count(words: Sequence[Word], mention: Mention, before: list[str]) -> int | 
 def _joins(words: Sequence[Word], earlier: Mention, later: Mention) -> bool:
     between = {word.text for word in words[earlier.last : later.start]}
     same_clause = words[earlier.head].clause == words[later.first].clause
-    return same_clause and bool(between) and between <= {",", "and", "or", "nor", "&", "plus", "also", "as", "well", "no"}
+    return (
+        same_clause and bool(between) and between <= {",", "and", "or", "nor", "&", "plus", "also", "as", "well", "no"}
+    )
 
 
 def _is_placed(words: Sequence[Word], mention: Mention) -> bool:

@@ -10,29 +10,29 @@ from collections.abc import Sequence
 from typing import Literal
 
 from vlm_selfalign.scoring.mentions import NUMBERS, Mention
-from vlm_selfalign.scoring.words import AUXILIARIES, BE, DETERMINERS, LINKING, Word, clause_starts, text_at
+from vlm_selfalign.scoring.words import AUXILIARIES, BE, DETERMINERS, LINKING, Word, clause_starts, text_at, wordset
 
 Scope = Literal["phrase", "list", "clause", "more"]
 """``no X``; ``without / neither X``; ``is not ...``; ``no other X`` (which denies no X)."""
 
-ENDS = frozenset("; : — – ( ) but although though however while whereas except besides yet only just because".split())
-FAR_NOT = frozenset("only just merely simply all every far necessarily exactly sure certain clear unlike".split())
-NOTHING_DENIED = frozenset(", . ! longer doubt one matter problem wonder".split())
-LISTERS = frozenset("without lacks lacking minus sans".split())
-LISTERS_OF = frozenset("absence lack devoid free instead empty".split())
-FAILS = frozenset("nothing nobody none unable fails fail failed hardly barely".split())
-PERCEIVE = frozenset(
-    "see find spot show contain include have detect notice depict display feature exist make identify observe locate".split()
+ENDS = wordset("; : \u2014 \u2013 ( ) but although though however while whereas except besides yet only just because")
+FAR_NOT = wordset("only just merely simply all every far necessarily exactly sure certain clear unlike")
+NOTHING_DENIED = wordset(", . ! longer doubt one matter problem wonder")
+LISTERS = wordset("without lacks lacking minus sans")
+LISTERS_OF = wordset("absence lack devoid free instead empty")
+FAILS = wordset("nothing nobody none unable fails fail failed hardly barely")
+PERCEIVE = wordset(
+    "see find spot show contain include have detect notice depict display feature exist make identify observe locate"
 )
-SHOWN = frozenset(
-    "visible present shown there here depicted pictured seen included found anywhere displayed featured apparent evident "
-    "spotted detected existent".split()
+SHOWN = wordset(
+    "visible present shown there here depicted pictured seen included found anywhere displayed featured apparent "
+    "evident spotted detected existent"
 )
-PICTURE = frozenset("image picture photo photograph scene drawing frame view shot canvas sight illustration".split())
-GONE = frozenset("absent missing nowhere invisible nonexistent non-existent".split())
-APPEAR = frozenset("appear exist occur show feature".split())
-LOOKS_LIKE = frozenset("look looks looking looked seems seem appears something what".split())
-SAYS = frozenset("says reads reading saying labeled labelled word words sign text".split())
+PICTURE = wordset("image picture photo photograph scene drawing frame view shot canvas sight illustration")
+GONE = wordset("absent missing nowhere invisible nonexistent non-existent")
+APPEAR = wordset("appear exist occur show feature")
+LOOKS_LIKE = wordset("look looks looking looked seems seem appears something what")
+SAYS = wordset("says reads reading saying labeled labelled word words sign text")
 
 
 def denied(words: Sequence[Word], mentions: Sequence[Mention]) -> set[int]:
@@ -46,7 +46,7 @@ def denied(words: Sequence[Word], mentions: Sequence[Mention]) -> set[int]:
 
 
 def silent(words: Sequence[Word], mentions: Sequence[Mention]) -> set[int]:
-    """Indices of the mentions that assert nothing: questions, likenesses, conditions, quoted words, ``no other car``."""
+    """Indices of the mentions that assert nothing: questions, likenesses, conditions, quotes, ``no other car``."""
     if words and any(word.text == "?" for word in words[-2:]):
         return set(range(len(mentions)))
     scopes = _scopes(words)
@@ -83,11 +83,11 @@ def _opens(words: Sequence[Word], index: int) -> Scope | None:
         return "clause" if after in AUXILIARIES else None if after == "of" else "list"
     doubled = before in ("not", "no", "never") or before.endswith("n't")
     if text in LISTERS or (text in LISTERS_OF and after == "of") or (text == "rather" and after == "than"):
-        return None if doubled or before == "but" and after == "for" else "list"
+        return None if doubled or (before == "but" and after == "for") else "list"
     if text == "missing" and (after in DETERMINERS or after in NUMBERS) and not doubled:
         return "list"
     if text in FAILS and after != "of":
-        return None if _is_place(words, index + 1) else "clause"
+        return None if after != "to" and _is_place(words, index + 1) else "clause"
     if text == "not" or text in ("cannot", "never") or text.endswith("n't"):
         return _opened_by_not(words, index)
     return None
@@ -140,8 +140,8 @@ def _in_scope(words: Sequence[Word], mention: Mention, scope: Scope | None) -> b
     around = {word.text for word in words if word.clause == clause}
     if "without" in around or "missing" in around or around & LISTERS:
         return True
-    if scope == "list":
-        return bool(around & (SHOWN | PICTURE | PERCEIVE))
+    if scope == "list":  # "neither the car nor the boat is red" denies neither; "... is visible" does
+        return bool({word.text for word in words} & (SHOWN | PICTURE | PERCEIVE))
     return bool(around & PERCEIVE) or "there" in around
 
 
@@ -162,7 +162,7 @@ def _denies_subject(words: Sequence[Word], index: int, mentions: Sequence[Mentio
 
 
 def _is_unseen(words: Sequence[Word], index: int) -> bool:
-    """Whether what follows the negator at ``index`` says "to be seen": ``visible``, ``in the picture``, ``be found``."""
+    """Whether what follows the negator at ``index`` says "to be seen": ``visible``, ``in the picture``."""
     rest = [word.text for word in words[index + 1 :]]
     while rest and rest[0] in ("be", "currently", "actually", "really", "clearly", "also", "been", "even", "to"):
         rest.pop(0)
@@ -170,7 +170,7 @@ def _is_unseen(words: Sequence[Word], index: int) -> bool:
         return bool({word.text for word in words[:index]} & SHOWN)
     if rest[0] in SHOWN | APPEAR:
         # "does not show a boat": what is denied is the object, not the subject.
-        return rest[0] != "show" and not (len(rest) > 1 and rest[1] in {"a", "an", "any"}) or rest[1:2] == ["up"]
+        return (rest[0] != "show" and not (len(rest) > 1 and rest[1] in {"a", "an", "any"})) or rest[1:2] == ["up"]
     if rest[0] in ("in", "on") and len(rest) > 1:
         return bool(set(rest[1:3]) & PICTURE)
     return rest[:2] == ["part", "of"]
@@ -206,6 +206,6 @@ def _is_conditional(words: Sequence[Word], mention: Mention) -> bool:
 
 
 def _is_quoted(words: Sequence[Word], mention: Mention) -> bool:
-    marks = ('"', "“", "”", "'", "‘")
+    marks = ('"', "\u201c", "\u201d", "'", "\u2018")
     before, after = text_at(words, mention.first - 1), text_at(words, mention.last)
     return before in marks and after in marks and text_at(words, mention.first - 2) in SAYS

@@ -12,16 +12,17 @@ import re
 from typing import Literal
 
 from vlm_selfalign.core.rows import Span
+from vlm_selfalign.scoring.words import wordset
 
 Rule = Literal["english", "apasi"]
 
-TITLES = frozenset("mr mrs ms dr prof st vs e.g i.e approx fig".split())
+TITLES = wordset("mr mrs ms dr prof st vs e.g i.e approx fig")
 """Words whose period never ends a sentence (lower case, without that period)."""
 
-SHORTENED = frozenset("etc jr sr inc ltd a.m p.m u.s u.k ft".split())
+SHORTENED = wordset("etc jr sr inc ltd a.m p.m u.s u.k ft")
 """Words whose period ends one only before a capital."""
 
-_END = re.compile(r"[.!?]+[\"'”’)\]]*(?=\s|$)|[.!?]+(?=[A-Z])|\n+")
+_END = re.compile(r"[.!?]+[\"'\u201d\u2019)\]]*(?=\s|$)|[.!?]+(?=[A-Z])|\n+")
 _APASI_END = re.compile(r"(?<!\d)\.(?!\d)")
 _WORD_BEFORE = re.compile(r"[\w.]*$")
 

@@ -21,13 +21,21 @@ from pydantic import Field, ValidationError
 from vlm_selfalign.core.errors import UserError, nearest
 from vlm_selfalign.core.records import Record
 from vlm_selfalign.core.registry import explain
+from vlm_selfalign.scoring.words import wordset
 
 SHIPPED = Path(__file__).parent / "vocabularies"
 
-UNCHANGED = frozenset("fish sheep deer scissors skis tennis grass glasses pants jeans series".split())
+UNCHANGED = wordset("fish sheep deer scissors skis tennis grass glasses pants jeans series")
 """Words that are their own plural, or that the rule tables of textblob inflect wrongly."""
 
-PLURALS = {"cow": "cows", "brother": "brothers", "human": "humans", "minibus": "minibuses", "calf": "calves", "person": "people"}
+PLURALS = {
+    "cow": "cows",
+    "brother": "brothers",
+    "human": "humans",
+    "minibus": "minibuses",
+    "calf": "calves",
+    "person": "people",
+}
 """Plurals where the rule tables give an old or a wrong one (``kine``, ``humen``)."""
 
 

@@ -11,17 +11,25 @@ from dataclasses import dataclass
 
 from vlm_selfalign.core.rows import Span
 
-_WORD = re.compile(r"\w+n['’]t\b|['’](?:s|re|ve|ll|d|m)\b|\d+(?:\.\d+)?|\w+(?:-\w+)*|[^\w\s]", re.IGNORECASE)
 
-DETERMINERS = frozenset("a an the this that these those its his her their my your our some any each every another both".split())
-DEFINITE = frozenset("the this that these those its his her their my your our both".split())
-BE = frozenset("is are was were be been being 's 're isn't aren't wasn't weren't".split())
-LINKING = BE | frozenset("looks look appears appear seems seem remains stays becomes".split())
-AUXILIARIES = BE | frozenset("do does did can could will would has have had 've may might must should shall".split())
-POSITIONS = frozenset("left right top bottom front back middle center centre side corner next close near top-left".split())
-STARTERS = frozenset("there here it they we i you he she this that these those".split())
+def wordset(line: str) -> frozenset[str]:
+    """The words of a line, as a set."""
+    return frozenset(line.split())
+
+
+_WORD = re.compile(r"\w+n['\u2019]t\b|['\u2019](?:s|re|ve|ll|d|m)\b|\d+(?:\.\d+)?|\w+(?:-\w+)*|[^\w\s]", re.IGNORECASE)
+
+DETERMINERS = wordset("a an the this that these those its his her their my your our some any each every another both")
+DEFINITE = wordset("the this that these those its his her their my your our both")
+BE = wordset("is are was were be been being 's 're isn't aren't wasn't weren't")
+LINKING = BE | wordset("looks look appears appear seems seem remains stays becomes")
+AUXILIARIES = BE | wordset("do does did can could will would has have had 've may might must should shall")
+POSITIONS = wordset("left right top bottom front back middle center centre side corner next close near top-left")
+STARTERS = wordset("there here it they we i you he she this that these those")
 JOINERS = frozenset(("and", "or", "nor", "but", ",", "&", "plus", "/"))
-BOUNDARIES = frozenset((";", ":", "—", "–", "but", "although", "though", "while", "whereas", "yet", "because", "since"))
+BOUNDARIES = frozenset(
+    (";", ":", "\u2014", "\u2013", "but", "although", "though", "while", "whereas", "yet", "because", "since")
+)
 
 
 @dataclass(frozen=True)
@@ -50,18 +58,18 @@ class Word:
         return (self.tag in ("IN", "TO") or self.text in PREPOSITIONS) and self.text not in NO_PREPOSITIONS
 
 
-PREPOSITIONS = frozenset(
+PREPOSITIONS = wordset(
     "in on at near by beside behind above below under beneath over around between among inside outside next against "
-    "along across through toward towards within underneath atop upon onto into with from alongside opposite to".split()
+    "along across through toward towards within underneath atop upon onto into with from alongside opposite to"
 )
-NO_PREPOSITIONS = frozenset("of that like as than if whether because while although though whereas without so".split())
+NO_PREPOSITIONS = wordset("of that like as than if whether because while although though whereas without so")
 
 
 def words_of(text: str, span: Span | None = None) -> list[Word]:
     """The tagged words of a text, or of one span of it (a sentence)."""
     start, end = span or (0, len(text))
     found = list(_WORD.finditer(text, start, end))
-    tokens = [match.group().lower().replace("’", "'") for match in found]
+    tokens = [match.group().lower().replace("\u2019", "'") for match in found]
     tags = _tags(tokens)
     words = [Word(t, m.start(), m.end(), tag) for t, m, tag in zip(tokens, found, tags, strict=True)]
     return _with_clauses(words)

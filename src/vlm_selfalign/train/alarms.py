@@ -1,4 +1,4 @@
-"""What must stop a fit, said in one line: numbers that are not finite, nothing to learn, a reference that is not one."""
+"""What must stop a fit, each said in one line: numbers not finite, nothing to learn, a reference that is not one."""
 
 from __future__ import annotations
 

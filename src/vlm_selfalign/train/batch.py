@@ -16,6 +16,7 @@ from torch import Tensor
 from vlm_selfalign.core.errors import Drop, UserError
 from vlm_selfalign.core.rows import BaseRow, Demo, Pair, Span, texts
 from vlm_selfalign.models.encode import EncodingError
+from vlm_selfalign.train.callbacks import Progress
 from vlm_selfalign.train.scores import Loss
 from vlm_selfalign.train.texts import Text, Texts, pad_right
 
@@ -42,14 +43,18 @@ class Dropped:
         self.rows.append((row.id, reason))
 
 
-def prepare(rows: Sequence[BaseRow], loss: Loss, maker: Texts, max_length: int | None) -> tuple[list[Item], Dropped]:
+def prepare(
+    rows: Sequence[BaseRow], loss: Loss, maker: Texts, max_length: int | None, progress: Progress | None = None
+) -> tuple[list[Item], Dropped]:
     """Encode rows for a loss; nothing is ever cut.
 
     Raises ``UserError`` when a row is of a kind that the loss cannot read, or when no row is left.
     """
     items: list[Item] = []
     dropped = Dropped()
-    for row in rows:
+    for done, row in enumerate(rows):
+        if progress:
+            progress("encode", done, len(rows), {})
         _check_kind(row, loss)
         try:
             items.append(_item(row, loss, maker, max_length))
@@ -87,7 +92,7 @@ class Collator:
     items: Sequence[Item]
     loss: Loss
     maker: Texts
-    reference: Mapping[int, Mapping[str, Tensor]] = field(default_factory=dict)
+    reference: dict[int, dict[str, Tensor]] = field(default_factory=dict)
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """``examples`` name items by ``item``."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +19,9 @@ from typing import Any
 import torch
 from datasets import Dataset
 from torch import Tensor, nn
-from trl import DPOConfig, DPOTrainer
+from transformers import PrinterCallback
+from trl.trainer.dpo_config import DPOConfig
+from trl.trainer.dpo_trainer import DPOTrainer
 
 from vlm_selfalign.config import Schedule, TrainingSettings
 from vlm_selfalign.core.errors import UserError
@@ -68,6 +70,7 @@ class FitTrainer(DPOTrainer):
         if self.accelerator.unwrap_model(self.ref_model) is not stub:
             raise RuntimeError("TRL replaced the reference model it was given: the seam has moved")
         self.precompute_ref_logps = True
+        self.remove_callback(PrinterCallback)  # the log goes to a file and to whoever shows progress
 
     def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         # Rows are tokenised already; without this TRL would tokenise text-only rows once more, its own way.
@@ -77,7 +80,8 @@ class FitTrainer(DPOTrainer):
         """The micro-batches of one optimizer step; counts what its loss is divided by."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         items = sum((self._items(batch) for batch in batches), torch.zeros(())).to(self.accelerator.device)
-        self._step_items = float(self.accelerator.reduce(items, "sum"))
+        reduced: Any = self.accelerator.reduce(items, "sum")
+        self._step_items = float(reduced)
         self._step_rows = [self._row_id(place) for batch in batches for place in batch["item"].tolist()]
         return batches, None
 
@@ -138,7 +142,8 @@ class FitTrainer(DPOTrainer):
         names = sorted(self._sums)
         if names:
             table = torch.tensor([self._sums[name] for name in names], device=self.accelerator.device)
-            for name, (total, count) in zip(names, self.accelerator.reduce(table, "sum").tolist(), strict=True):
+            reduced: Any = self.accelerator.reduce(table, "sum")
+            for name, (total, count) in zip(names, reduced.tolist(), strict=True):
                 logs[name] = total / count
             self._sums.clear()
         super().log(logs, start_time)
@@ -157,7 +162,8 @@ class FitTrainer(DPOTrainer):
             "completion_mask": inputs["answer"].long(),
             **reference,
         }
-        return LossParts({"preference": super().compute_loss(_answering(scores), given)})
+        answering: Any = _answering(scores)
+        return LossParts({"preference": super().compute_loss(answering, given)})
 
     def _items(self, batch: dict[str, Any]) -> Tensor:
         rows = len(batch["item"])
@@ -246,38 +252,3 @@ def _loss_arguments(loss: TrlLoss) -> dict[str, Any]:
         "f_alpha_divergence_coef": loss.f_alpha,
         "discopop_tau": loss.discopop_tau,
     }
-
-
-def remember_reference(trainer: FitTrainer, batch_size: int, tick: Callable[[int, int], None]) -> None:
-    """Score every item once under the reference and keep the log-probs: ``collator.reference[place][text]``.
-
-    Processes share the items; each then knows all of them.
-    """
-    from accelerate.utils import gather_object
-
-    collator, accelerator = trainer.collator, trainer.accelerator
-    mine = range(accelerator.process_index, len(collator.items), accelerator.num_processes)
-    found: list[tuple[int, dict[str, list[float]]]] = []
-    with trainer.learner.reference() as reference:
-        reference.to(accelerator.device)
-        for start in range(0, len(mine), batch_size):
-            found += _reference_logps(trainer, reference, mine[start : start + batch_size])
-            tick(min(len(collator.items), len(found) * accelerator.num_processes), len(collator.items))
-    everyone = gather_object(found) if accelerator.num_processes > 1 else found
-    known = {place: {name: torch.tensor(v) for name, v in texts.items()} for place, texts in everyone}
-    collator.reference.update(known)  # type: ignore[attr-defined]
-
-
-def _reference_logps(
-    trainer: FitTrainer, reference: Any, places: Sequence[int]
-) -> list[tuple[int, dict[str, list[float]]]]:
-    names, items = trainer.loss.texts, [trainer.collator.items[place] for place in places]
-    texts_N = [item.texts[name] for name in names for item in items]
-    batch = trainer._prepare_inputs(trainer.collator.marked(texts_N))
-    with trainer.accelerator.autocast():
-        logp_NT = score_tokens(reference, batch["inputs"], batch["answer"]).logp_NT.float().cpu()
-    mask_NT = batch["answer"][:, 1:].cpu()
-    rows = [logp[mask].tolist() for logp, mask in zip(logp_NT, mask_NT, strict=True)]
-    return [
-        (place, {name: rows[at * len(items) + i] for at, name in enumerate(names)}) for i, place in enumerate(places)
-    ]

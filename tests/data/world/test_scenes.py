@@ -57,3 +57,12 @@ def test_a_wrong_address_is_the_users_mistake(uri):
 def test_wrong_dials_name_the_key(dials, message):
     with pytest.raises(UserError, match=message):
         WorldSettings.of(**dials)
+
+
+def test_triggers_bring_their_partners():
+    def share_with_partner(together):
+        dials = WorldSettings(together=together)
+        kinds = [scene(index, settings=dials).kinds for index in range(1500)]
+        return sum("fish" in shown for shown in kinds if "boat" in shown) / sum("boat" in shown for shown in kinds)
+
+    assert share_with_partner(0) < 0.4 < 0.5 < share_with_partner(0.5) < 0.62

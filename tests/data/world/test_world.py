@@ -7,6 +7,8 @@ import pytest
 from vlm_selfalign.core.errors import UserError
 from vlm_selfalign.core.registry import resolve
 from vlm_selfalign.data.world import open_picture
+from vlm_selfalign.media.errors import MediaError
+from vlm_selfalign.media.image import load_image
 
 
 def test_the_source_is_found_by_name_and_gives_samples():
@@ -33,3 +35,10 @@ def test_wrong_settings_are_named():
         resolve("source", "world")(dials={"noise": -4})
     with pytest.raises(UserError, match=r"world\.split"):
         resolve("source", "world")(split="exam")
+
+
+def test_a_picture_opens_through_the_media_room_and_a_wrong_address_is_a_media_error():
+    (media,) = next(iter(resolve("source", "world")(limit=1))).prompt.media
+    assert load_image(media).tobytes() == open_picture(media.uri).tobytes()
+    with pytest.raises(MediaError, match="no picture of the drawn world"):
+        open_picture("world:dev/zero/1")

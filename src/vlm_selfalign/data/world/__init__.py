@@ -12,6 +12,7 @@ from typing import Annotated
 from PIL import Image
 from pydantic import Field
 
+from vlm_selfalign.core.errors import UserError
 from vlm_selfalign.core.media import Media
 from vlm_selfalign.core.prompts import Prompt, Sample
 from vlm_selfalign.core.registry import source
@@ -20,13 +21,17 @@ from vlm_selfalign.data.world import draw as drawing
 from vlm_selfalign.data.world.questions import DESCRIBE
 from vlm_selfalign.data.world.scenes import Split, address, located, scene
 from vlm_selfalign.data.world.settings import WorldSettings
+from vlm_selfalign.media.errors import MediaError
 from vlm_selfalign.media.uris import opener
 
 
 @opener("world")
 def open_picture(uri: str) -> Image.Image:
-    """Draw the picture behind ``world:SPLIT/SEED/INDEX``; raises ``UserError`` for any other address."""
-    return drawing.draw(*located(uri))
+    """Draw the picture behind ``world:SPLIT/SEED/INDEX``; raises ``MediaError`` for any other address."""
+    try:
+        return drawing.draw(*located(uri))
+    except UserError as error:
+        raise MediaError(uri, "no picture of the drawn world", "open", str(error)) from None
 
 
 def picture(index: int, split: Split = "train", seed: int = 0, dials: WorldSettings | None = None) -> Media:

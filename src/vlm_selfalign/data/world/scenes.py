@@ -72,9 +72,21 @@ def share(things: tuple[Thing, ...]) -> int:
 
 def _things(chance: random.Random, settings: WorldSettings) -> tuple[Thing, ...]:
     count = chance.randint(settings.fewest, settings.most)
-    kinds = sorted(chance.sample(range(len(KINDS)), count))
+    kinds = sorted(_kinds(count, chance, settings), key=KINDS.index)
     cells = chance.sample(range(settings.cells**2), count)
-    return tuple(_thing(KINDS[kind], cell, chance, settings) for kind, cell in zip(kinds, cells, strict=True))
+    return tuple(_thing(kind, cell, chance, settings) for kind, cell in zip(kinds, cells, strict=True))
+
+
+def _kinds(count: int, chance: random.Random, settings: WorldSettings) -> list[str]:
+    """Different kinds; a trigger brings its partner along with ``settings.together`` while there is room."""
+    chosen: list[str] = []
+    for kind in chance.sample(KINDS, len(KINDS)):
+        if kind not in chosen:
+            chosen.append(kind)
+            partner = settings.partner_of(kind)
+            if partner and partner.partner not in chosen and chance.random() < settings.together:
+                chosen.append(partner.partner)
+    return chosen[:count]
 
 
 def _thing(kind: str, cell: int, chance: random.Random, settings: WorldSettings) -> Thing:

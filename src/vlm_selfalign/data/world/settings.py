@@ -51,21 +51,23 @@ PARTNERS = (
 class WorldSettings(Record):
     """How scenes are made, drawn and (wrongly) described. Lengths are pixels, angles degrees."""
 
-    cells: int = Field(4, ge=2, le=8)
+    cells: int = Field(default=4, ge=2, le=8)
     """Rows and columns of the grid; one object per cell."""
-    cell: int = Field(16, ge=12, le=64)
+    cell: int = Field(default=16, ge=12, le=64)
     """Side of a cell; the picture is ``cells * cell`` square."""
-    fewest: int = Field(2, ge=1, le=len(KINDS))
-    most: int = Field(5, ge=1, le=len(KINDS))
+    fewest: int = Field(default=2, ge=1, le=len(KINDS))
+    most: int = Field(default=5, ge=1, le=len(KINDS))
     """Objects in a scene, each of another kind."""
-    smallest: float = Field(13.0, ge=6)
-    largest: float = Field(15.0, ge=6)
-    rotation: float = Field(10.0, ge=0, le=45)
+    together: float = Field(default=0.5, ge=0, le=1)
+    """How often a trigger brings its partner into the scene: what makes the false belief plausible."""
+    smallest: float = Field(default=13.0, ge=6)
+    largest: float = Field(default=15.0, ge=6)
+    rotation: float = Field(default=10.0, ge=0, le=45)
     """Largest tilt either way."""
-    noise: float = Field(5.0, ge=0, le=60)
+    noise: float = Field(default=5.0, ge=0, le=60)
     """Standard deviation of the pixel noise, of 255."""
-    background: int = Field(128, ge=0, le=255)
-    omission: float = Field(0.15, ge=0, lt=1)
+    background: int = Field(default=128, ge=0, le=255)
+    omission: float = Field(default=0.15, ge=0, lt=1)
     """How often a caption leaves out an object that is there."""
     partners: tuple[Partner, ...] = PARTNERS
 

@@ -1,0 +1,160 @@
+"""Who is measured: the start, the trained policy, and every way to decode the start that needs no training.
+
+Each arm is a model version and a way to decode; its captions come from the same driver, ledger and seeds as the run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tqdm import tqdm
+
+from vlm_selfalign.core.driver import Decoder, Driver
+from vlm_selfalign.core.prompts import Sample
+from vlm_selfalign.core.registry import resolve
+from vlm_selfalign.core.requests import Service
+from vlm_selfalign.core.rows import Demo, Labelled
+from vlm_selfalign.recipe import Run, vocabulary_of
+from vlm_selfalign.samples import test_samples
+from vlm_selfalign.scoring.sentences import split_sentences
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to answer. ``kind``: start, trained, sampled, curve or filter; ``sentences`` cuts greedy text."""
+
+    name: str
+    title: str
+    kind: str
+    role: str
+    temperature: float = 0.0
+    sentences: int | None = None
+    filtered: bool = False
+    probed: bool = False
+    """Also asked the questions of all other probes."""
+
+
+@dataclass
+class Answers:
+    """What an arm answered: captions and probe rows by sample id, and what it cost."""
+
+    arm: Arm
+    captions: dict[str, Demo] = field(default_factory=dict)
+    items: dict[str, list[Labelled]] = field(default_factory=dict)
+    calls: float | None = None
+    seconds: float | None = None
+
+
+def plan(settings: Any) -> list[Arm]:
+    """The arms of a run, by its ``measure`` settings."""
+    measure = settings.measure
+    arms = [
+        Arm("start", "before training, greedy", "start", "policy@0", probed=True),
+        Arm("trained", "after training, greedy", "trained", "policy", probed=True),
+        Arm("trained_t1", "after training, sampled at T=1", "sampled", "policy", temperature=1.0),
+    ]
+    if "captions" not in measure.probes:
+        return arms[:2]
+    if measure.controls:
+        arms += [
+            Arm(f"start_t{t:g}", f"before, sampled at T={t:g}", "curve", "policy@0", temperature=t)
+            for t in measure.temperatures
+        ]
+        arms += [
+            Arm(f"start_cut{k}", f"before, cut after {k} sentence{'s' * (k > 1)}", "curve", "policy@0", sentences=k)
+            for k in measure.sentences
+        ]
+    if measure.own_filter:
+        arms.append(Arm("start_filter", "before, denied sentences left out", "filter", "policy@0", filtered=True))
+    return arms
+
+
+def answer_all(run: Run) -> tuple[list[Sample], list[Answers]]:
+    """All arms on the held-out samples."""
+    samples = [sample.seeded(run.settings.seed, MEASURE_ROUND) for sample in test_samples(run.settings)]
+    answers: dict[str, Answers] = {}
+    for arm in tqdm(plan(run.settings), desc="measure", unit="arm"):
+        if arm.sentences is not None:
+            answers[arm.name] = _cut(answers["start"], arm)
+        else:
+            answers[arm.name] = _answer(run, arm, samples)
+    return samples, list(answers.values())
+
+
+MEASURE_ROUND = -1
+"""Stands where the round's number stands in a seed, so that measuring shares no chance with learning."""
+
+
+class _Playing(Mapping[str, "Service | Decoder"]):
+    """The run's roles with another player for ``policy``."""
+
+    def __init__(self, roles: Mapping[str, Service | Decoder], policy: Service | Decoder, bare: Service | Decoder):
+        self.roles, self.policy, self.bare = roles, policy, bare
+
+    def __getitem__(self, role: str) -> Service | Decoder:
+        return {"policy": self.policy, "bare": self.bare}.get(role) or self.roles[role]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({*self.roles, "policy", "bare"})
+
+    def __len__(self) -> int:
+        return len(set(self))
+
+
+def _answer(run: Run, arm: Arm, samples: Sequence[Sample]) -> Answers:
+    bare = run.roles[arm.role]
+    policy: Service | Decoder = bare
+    if arm.filtered:
+        decode = resolve("decoder", "own_filter").build({"vocabulary": vocabulary_of(run.settings), "over": "bare"})
+        policy = Decoder(decode, over="bare", identity="own_filter")
+    driver = Driver(_Playing(run.roles, policy, bare), run.ledger, block=run.settings.block, between=run.stop.between)
+    answers = Answers(arm)
+    started = time.perf_counter()
+    for name, settings in run.settings.measure.probes.items():
+        if name == "captions":
+            settings = {**settings, "temperature": arm.temperature} if arm.temperature else settings
+            _ask(run, driver, _probe(run, name, settings, samples), samples, answers)
+            if driver.calls:
+                answers.calls = sum(driver.calls.values()) / len(samples)
+                answers.seconds = (time.perf_counter() - started) / len(samples)
+        elif arm.probed:
+            _ask(run, driver, _probe(run, name, settings, samples), samples, answers)
+    for part, seconds in driver.seconds.items():
+        run.driver.seconds[part] += seconds
+    return answers
+
+
+def _probe(run: Run, name: str, settings: Mapping[str, Any], samples: Sequence[Sample]) -> Callable[[Sample], Any]:
+    plugin = resolve("probe", name, "measure.probes")
+    given = dict(settings)
+    if "vocabulary" in plugin.parameters:
+        given.setdefault("vocabulary", vocabulary_of(run.settings))
+    ask = plugin.build(given, f"measure.probes.{name}")
+    if hasattr(ask, "survey"):
+        survey = ask.survey(samples)
+        return lambda sample: ask(sample, survey)
+    return ask
+
+
+def _ask(run: Run, driver: Driver, ask: Callable[..., Any], samples: Sequence[Sample], answers: Answers) -> None:
+    with run.stop.in_batches():
+        for block in driver.run(ask, samples):
+            for finished in block:
+                if finished.error:
+                    raise RuntimeError(finished.error)
+                for row in finished.rows:
+                    if isinstance(row, Demo):
+                        answers.captions[finished.sample.id] = row
+                    else:
+                        answers.items.setdefault(finished.sample.id, []).append(row)
+
+
+def _cut(start: Answers, arm: Arm) -> Answers:
+    cut = {}
+    for sample, row in start.captions.items():
+        spans = split_sentences(row.answer)[: arm.sentences]
+        cut[sample] = row.model_copy(update={"answer": row.answer[: spans[-1][1]] if spans else ""})
+    return Answers(arm, cut, calls=start.calls, seconds=start.seconds)

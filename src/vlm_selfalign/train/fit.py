@@ -1,0 +1,244 @@
+"""Rows to a new version of a role: ``fit(spec)``; under accelerate, ``python -m vlm_selfalign.train.fit spec.json``.
+
+::
+
+    spec = FitSpec(loss="span_dpo", settings={"beta": 1}, start="embedded", rows="pairs.jsonl", out="runs/x/policy")
+    fitted = fit(spec)          # fitted.path is a folder that loads like any model
+
+Kill it at any moment: the same call goes on from the newest checkpoint whose manifest verifies.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from accelerate.state import AcceleratorState, GradientState
+from pydantic import Field
+from transformers import set_seed
+
+from vlm_selfalign.config import ModelSettings, Schedule, Settings, TrainingSettings
+from vlm_selfalign.core.errors import UserError
+from vlm_selfalign.core.registry import resolve
+from vlm_selfalign.core.rows import ROW, BaseRow
+from vlm_selfalign.core.seeds import digest, digest_bytes
+from vlm_selfalign.models.encode import Encoder
+from vlm_selfalign.models.load import pick_device
+from vlm_selfalign.train import checkpoint
+from vlm_selfalign.train.batch import Collator, Dropped, ignored_columns, prepare
+from vlm_selfalign.train.callbacks import Log, Progress, Seal, read_log
+from vlm_selfalign.train.dpo_family import TrlLoss
+from vlm_selfalign.train.policy import VERSION, Learner, learner
+from vlm_selfalign.train.remember import remember_reference
+from vlm_selfalign.train.scores import Loss
+from vlm_selfalign.train.texts import Texts
+from vlm_selfalign.train.trl import FitTrainer, arguments
+
+logger = logging.getLogger(__name__)
+
+
+class FitSpec(Settings):
+    """Everything that decides a fit, as JSON."""
+
+    loss: str
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """The loss's own settings."""
+    schedule: Schedule = Schedule()
+    training: TrainingSettings = TrainingSettings()
+    model: ModelSettings = ModelSettings()
+    """How to load; ``path`` is not read, ``start`` is."""
+    start: str
+    reference: str | None = None
+    """None means ``start``."""
+    rows: str
+    """A JSONL file of rows."""
+    out: str
+    seed: int = 0
+
+    @property
+    def work(self) -> Path:
+        """Checkpoints and the growing log, beside ``out`` until that is published."""
+        out = Path(self.out)
+        return out.with_name(out.name + ".work")
+
+    def key(self) -> str:
+        """What decides the outcome: all but where it is written and how the work is split."""
+        model = self.model.model_dump(exclude={"path", "device", "batch_size"})
+        chosen = (self.loss, self.settings, self.schedule.model_dump(), model, self.training.bf16, self.seed)
+        rows = digest_bytes(Path(self.rows).read_bytes())
+        return digest(json.dumps(chosen, sort_keys=True), self.start, self.reference or self.start, rows)
+
+
+class Fitted(Settings):
+    """What a fit left behind."""
+
+    path: str
+    steps: int
+    rows: int
+    dropped: dict[str, int]
+    notes: tuple[str, ...] = ()
+    """What rows say and this loss does not read; checkpoints passed over."""
+    metrics: dict[str, float] = Field(default_factory=dict)
+    """The last line of the log."""
+
+
+def fit(spec: FitSpec, progress: Progress | None = None) -> Fitted:
+    """Train, publish the version at ``spec.out`` and say what happened; a fit that is done is not done again.
+
+    ``progress`` is called per optimizer step in this process; with ``training.processes`` > 1 the work happens under
+    ``accelerate launch`` and it is called with the log's last line when that ends.
+
+    Raises ``UserError`` (wrong rows, nothing to learn, NaN, ``out`` taken by another fit) and ``WrongStart``.
+    """
+    key = spec.key()
+    done = _finished(spec, key)
+    if done:
+        return done
+    if spec.training.processes > 1 and "LOCAL_RANK" not in os.environ:
+        return _launched(spec, key, progress)
+    return _run(spec, key, progress)
+
+
+def read_rows(path: str) -> list[BaseRow]:
+    """Rows of a JSONL file. Raises ``UserError`` with the line's number."""
+    rows = []
+    try:
+        text = Path(path).read_text()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    for number, line in enumerate(text.splitlines(), 1):
+        try:
+            rows.append(ROW.validate_json(line))
+        except ValueError as error:
+            raise UserError(f"{path}, line {number}: not a row ({str(error).splitlines()[0]})") from None
+    return rows
+
+
+def _finished(spec: FitSpec, key: str) -> Fitted | None:
+    out = Path(spec.out)
+    if not out.exists():
+        return None
+    try:
+        manifest = checkpoint.verify(out)
+    except checkpoint.Damaged as error:
+        raise UserError(f"{error}; move {out} away to train it again") from None
+    if manifest["spec"] != key:
+        raise UserError(f"{out}: holds a version trained with other settings; choose another folder")
+    return Fitted.model_validate(json.loads((out / VERSION).read_text())["fit"]).model_copy(update={"path": str(out)})
+
+
+def _run(spec: FitSpec, key: str, progress: Progress | None) -> Fitted:
+    _fresh_process_state()
+    learns, collator, dropped = _prepared(spec, progress)
+    loss, items = collator.loss, collator.items
+    trainer = _trainer(spec, learns, collator)
+    checkpoints = spec.work / "checkpoints"
+    resume, passed = checkpoint.newest(checkpoints, key)
+    notes = [*ignored_columns(items, loss, reads_spans=not isinstance(loss, TrlLoss)), *passed]
+    if "reference" in loss.roles:
+        remember_reference(trainer, trainer.args.per_device_train_batch_size, progress)
+        if not loss.kl_texts:
+            learns.forget_reference()
+    if trainer.is_world_process_zero():
+        for note in notes:
+            logger.warning(note)
+        trainer.add_callback(Log(spec.work / "log.jsonl", int(resume.name[5:]) if resume else 0, progress))
+    trainer.add_callback(Seal(checkpoints, key, trainer.accelerator.wait_for_everyone))
+    result = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    fitted = Fitted(
+        path=spec.out, steps=result.global_step, rows=len(items), dropped=dict(dropped.counts), notes=tuple(notes)
+    )
+    return _publish(spec, key, trainer, fitted)
+
+
+def _prepared(spec: FitSpec, progress: Progress | None) -> tuple[Learner, Collator, Dropped]:
+    loss: Loss = resolve("loss", spec.loss).build(spec.settings, spec.loss)
+    rows = read_rows(spec.rows)
+    set_seed(spec.seed)  # a new adapter draws its weights
+    start, model = spec.start, _on_this_process(spec.model)
+    needs_reference = "reference" in loss.roles
+    learns = learner(start, spec.reference or start, model, spec.schedule.freeze, needs_reference)
+    own_limit = getattr(learns.model.config.get_text_config(), "max_position_embeddings", None)
+    maker = Texts(Encoder.of(learns.loaded))
+    items, dropped = prepare(rows, loss, maker, spec.schedule.max_length or own_limit, progress)
+    return learns, Collator(items, loss, maker), dropped
+
+
+def _trainer(spec: FitSpec, learns: Learner, collator: Collator) -> FitTrainer:
+    on_cpu = pick_device(spec.model.device).type == "cpu"
+    args = arguments(
+        collator.loss, spec.schedule, spec.training, len(collator.items), spec.work / "trainer", spec.seed, on_cpu
+    )
+    return FitTrainer(learns, collator, args)
+
+
+def _publish(spec: FitSpec, key: str, trainer: FitTrainer, fitted: Fitted) -> Fitted:
+    trainer.accelerator.wait_for_everyone()
+    if trainer.is_world_process_zero():
+        log = read_log(spec.work / "log.jsonl")
+        fitted = fitted.model_copy(update={"metrics": log[-1] if log else {}})
+
+        def write(folder: Path) -> None:
+            trainer.learner.save(folder)
+            shutil.copy(spec.work / "log.jsonl", folder / "log.jsonl")
+            base = {"base": trainer.learner.base} if trainer.learner.base else {}
+            (folder / VERSION).write_text(json.dumps({**base, "fit": fitted.model_dump(mode="json")}, indent=1))
+
+        checkpoint.publish(write, Path(spec.out), fitted.steps, key)
+        shutil.rmtree(spec.work)
+    trainer.accelerator.wait_for_everyone()
+    return fitted
+
+
+def _launched(spec: FitSpec, key: str, progress: Progress | None) -> Fitted:
+    spec.work.mkdir(parents=True, exist_ok=True)
+    path = spec.work / "spec.json"
+    path.write_text(spec.model_dump_json(indent=1))
+    config = spec.training.accelerate_config
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", str(spec.training.processes)]
+    command += ["--config_file", config] if config else ["--num_machines", "1", "--mixed_precision", "no"]
+    if not config and pick_device(spec.model.device).type == "cpu":
+        command += ["--cpu"]
+    ended = subprocess.run([*command, "--module", "vlm_selfalign.train.fit", str(path)], check=False)
+    done = _finished(spec, key)
+    if done is None:
+        raise UserError(f"training under accelerate launch ended with exit code {ended.returncode}; see its messages")
+    if progress:
+        progress("train", done.steps, done.steps, done.metrics)
+    return done
+
+
+def _on_this_process(model: ModelSettings) -> ModelSettings:
+    local = os.environ.get("LOCAL_RANK")
+    if local is not None and pick_device(model.device).type == "cuda":
+        return model.model_copy(update={"device": f"cuda:{local}"})
+    return model
+
+
+def _fresh_process_state() -> None:
+    # accelerate keeps precision and device for the life of a process and refuses a second fit that wants others
+    if "LOCAL_RANK" not in os.environ and not torch.distributed.is_initialized():
+        AcceleratorState._reset_state(True)
+        GradientState._reset_state()
+    PartialState()
+
+
+def main() -> None:
+    """``python -m vlm_selfalign.train.fit spec.json``."""
+    try:
+        fitted = fit(FitSpec.model_validate_json(Path(sys.argv[1]).read_text()))
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    sys.stdout.write(fitted.model_dump_json() + "\n")
+
+
+if __name__ == "__main__":
+    main()
