@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -51,8 +52,13 @@ def room_of(path: Path) -> str:
     return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
-def imported(path: Path) -> Iterator[tuple[int, str]]:
+@cache
+def imported(path: Path) -> tuple[tuple[int, str], ...]:
     """Every import of a file, inside functions and for type checking too: line and dotted name."""
+    return tuple(_imported(path))
+
+
+def _imported(path: Path) -> Iterator[tuple[int, str]]:
     package = ["vlm_selfalign", *path.relative_to(ROOT).parts[:-1]]
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -180,9 +186,9 @@ def questions_about_media(source: str) -> list[tuple[str, int]]:
     functions = [n for n in ast.walk(ast.parse(source)) if isinstance(n, (ast.FunctionDef, ast.Lambda))]
     return [
         (getattr(function, "name", "lambda"), condition.lineno)
-        for function in functions
+        for function, names in ((function, named_after_media(function)) for function in functions)
         for condition in conditions(function)
-        if holds_media(condition, named_after_media(function))
+        if holds_media(condition, names)
     ]
 
 

@@ -108,7 +108,7 @@ def _answer(run: Run, arm: Arm, samples: Sequence[Sample]) -> Answers:
     bare = run.roles[arm.role]
     policy: Service | Decoder = bare
     if arm.filtered:
-        decode = resolve("decoder", "own_filter").build({"vocabulary": vocabulary_of(run.settings), "over": "bare"})
+        decode = resolve("decoder", "own_filter").build({"vocabulary": vocabulary_of(run.settings)})
         policy = Decoder(decode, over="bare", identity="own_filter")
     driver = Driver(_Playing(run.roles, policy, bare), run.ledger, block=run.settings.block, between=run.stop.between)
     answers = Answers(arm)

@@ -83,7 +83,7 @@ def _check_model(
     role: str, settings: ModelSettings, sample: Sample, fits: list[Stage], show: Callable[[str], None]
 ) -> None:
     from vlm_selfalign.models.encode import Encoder
-    from vlm_selfalign.models.skeleton import needs, skeleton
+    from vlm_selfalign.models.skeleton import free_memory, needs, skeleton
 
     loaded = skeleton(settings)
     batch = Encoder.of(loaded).batch([sample.prompt])
@@ -95,7 +95,7 @@ def _check_model(
         f"{role}: {found.parameters / 1e6:.2f} M parameters{learns}; the first prompt is {tokens} tokens; "
         f"{_gib(found.to_answer)} to answer, {_gib(found.to_train)} to train, activations not counted"
     )
-    free = _free_memory()
+    free = free_memory()
     if free and found.to_answer > free:
         raise UserError(
             f"{role}: needs {_gib(found.to_answer)}, {_gib(free)} are free; set model.quantize=4bit or dtype"
@@ -110,18 +110,6 @@ def _check_disk(settings: RunSettings, show: Callable[[str], None]) -> None:
     show(f"disk: {_gib(free)} free for {settings.folder}")
     if free < 64 << 20:
         raise TryAgain(f"{folder}: less than 64 MiB free; make room, or choose another place with out=...")
-
-
-def _free_memory() -> int:
-    import torch
-
-    if torch.cuda.is_available():
-        return torch.cuda.mem_get_info()[0]
-    meminfo = Path("/proc/meminfo")
-    if not meminfo.exists():
-        return 0
-    lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-    return int(lines["MemAvailable"].split()[0]) * 1024
 
 
 def _gib(size: int) -> str:

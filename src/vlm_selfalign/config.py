@@ -136,7 +136,7 @@ class RunSettings(Settings):
     seed: int = 0
     size: Literal["full", "smoke"] = "full"
     rounds: Annotated[int, Field(ge=1)] = 1
-    block: Annotated[int, Field(ge=1)] = 256
+    block: Annotated[int, Field(ge=1)] = 1024
     """Samples whose dialogues are open at once."""
     retry_failed: bool = False
     data: SourceSettings = SourceSettings()

@@ -60,8 +60,8 @@ def headline(metrics: Mapping[str, Any]) -> list[str]:
     lines = [f"measured on {metrics['samples']} held-out samples, 95 % intervals:"]
     names = [n for n in ("chair_i", "chair_s", "recall", "contradiction", "kl_per_token", "count") if _shown(arms, n)]
     for name in names:
-        cells = [f"{arms[arm]['name']} {_number(arms[arm]['measures'][name])}" for arm in ("start", "trained", "start_filter")
-                 if arm in arms and arms[arm]["measures"].get(name)]  # fmt: skip
+        told = [arms[arm] for arm in ("start", "trained", "start_filter") if arm in arms]
+        cells = [f"{arm['name']} {_number(arm['measures'][name])}" for arm in told if arm["measures"].get(name)]
         lines.append(f"  {name:<14} " + "   ".join(cells))
     envelope = metrics.get("envelope")
     if envelope and envelope["value"] is not None:

@@ -2,10 +2,11 @@ import errno
 import os
 
 import pytest
-from .faults import failing_at, killed_at
 
 from vlm_selfalign.core.disk import atomic, disk_errors, make_folder, write_atomic
 from vlm_selfalign.core.errors import TryAgain, UserError
+
+from .faults import failing_at, killed_at
 
 
 def test_writes_text_and_bytes(tmp_path):

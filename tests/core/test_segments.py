@@ -5,10 +5,8 @@ import resource
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -18,7 +16,7 @@ from vlm_selfalign.core.errors import TryAgain, UserError
 from vlm_selfalign.core.seeds import digest
 from vlm_selfalign.core.segments import Corrupt, Segments
 
-from .faults import failing_at, killed_at
+from .faults import failing_at, fast_folder, killed_at
 
 SMALL = {"segment_bytes": 2000}
 
@@ -40,11 +38,9 @@ def merged(records):
 
 
 @pytest.fixture
-def fast_path(tmp_path):
-    """A folder in memory where there is one, for tests that sync thousands of times."""
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else tmp_path) as folder:
-        yield Path(folder)
+def fast_path():
+    with fast_folder() as folder:
+        yield folder
 
 
 # What it keeps

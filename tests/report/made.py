@@ -125,7 +125,10 @@ def arms() -> list[dict[str, Any]]:
         if kind == "trained":
             measures["kl_per_token"] = estimate(0.083, 0.006)
             measures["contradiction"] = None
-        cost = {"calls_per_sample": 4.9 if kind == "filter" else 1.0, "seconds_per_sample": 0.071 if kind == "filter" else 0.018}
+        cost = {
+            "calls_per_sample": 4.9 if kind == "filter" else 1.0,
+            "seconds_per_sample": 0.071 if kind == "filter" else 0.018,
+        }
         return {"name": name, "title": title, "kind": kind, "x": x, "measures": measures, "cost": cost}
 
     found = [
@@ -133,8 +136,12 @@ def arms() -> list[dict[str, Any]]:
         arm("trained", "after training, greedy", "trained", 0.031, 0.976, temperature=0.0),
         arm("trained_t1", "after training, sampled at T=1", "sampled", 0.047, 0.958, temperature=1.0),
     ]
-    for t, chair, recall in zip((0.2, 0.4, 0.6, 0.8, 1.0, 1.2), (97, 101, 108, 117, 131, 152), (984, 983, 980, 975, 966, 951), strict=True):
-        found.append(arm(f"start_t{t:g}", f"before, sampled at T={t:g}", "curve", chair / 1000, recall / 1000, temperature=t))
+    for t, chair, recall in zip(
+        (0.2, 0.4, 0.6, 0.8, 1.0, 1.2), (97, 101, 108, 117, 131, 152), (984, 983, 980, 975, 966, 951), strict=True
+    ):
+        found.append(
+            arm(f"start_t{t:g}", f"before, sampled at T={t:g}", "curve", chair / 1000, recall / 1000, temperature=t)
+        )
     for k, chair, recall in zip((1, 2, 3, 4, 5), (4, 52, 81, 92, 95), (291, 574, 806, 938, 979), strict=True):
         title = f"before, cut after {k} sentences"
         found.append(arm(f"start_cut{k}", title, "curve", chair / 1000, recall / 1000, sentences=k))

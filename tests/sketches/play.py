@@ -176,7 +176,7 @@ def _stored(rows: Sequence[BaseRow]) -> list[Any]:
     return [ROW.validate_json(row.model_dump_json()) for row in rows]
 
 
-def check(show: Show, kills: int = 24) -> Played:
+def check(show: Show, kills: int = 12) -> Played:
     """Play it calmly; then killed, shuffled, re-batched and edited; the same rows each time. The calm play."""
     memory = Notebook()
     calm = play(replace(show, memory=memory))

@@ -141,5 +141,5 @@ def test_consistency_is_one_zero_or_half():
     assert consistency([1, 2, 3], [10, 20, 30]) == 1
     assert consistency([1, 2, 3], [30, 20, 10]) == 0
     chance = random.Random(0)
-    trusts = [consistency(list(range(5)), chance.sample(range(5), 5)) for _ in range(2000)]
-    assert fmean(trusts) == pytest.approx(0.5, abs=0.02)
+    trusts = [consistency(list(range(5)), chance.sample(range(5), 5)) for _ in range(500)]
+    assert fmean(trusts) == pytest.approx(0.5, abs=0.04)

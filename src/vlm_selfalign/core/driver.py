@@ -98,7 +98,7 @@ class Driver:
         services: Mapping[str, Service | Decoder],
         memory: Memory | None = None,
         *,
-        block: int = 256,
+        block: int = 1024,
         between: Callable[[], None] = lambda: None,
     ) -> None:
         self.services = services

@@ -9,6 +9,7 @@ with Ledger(folder) as ledger:                     # one process at a time
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -167,7 +168,7 @@ class Ledger:
 
 
 def _merge_replies(records: list[Any]) -> dict[str, Any]:
-    """One record of a sample from several: of each key the first reply, or the first that is no failure."""
+    """One record of a sample from several: of each key the first reply, but a failure gives way to a later one."""
     merged: dict[str, Any] = {}
     for record in records:
         for key, reply in record["replies"].items():
@@ -186,7 +187,7 @@ def _check(key: str, value: Any) -> str:
 
 
 def _write_json(path: Path, value: Any) -> None:
-    write_atomic(path, to_json(value, indent=2) + b"\n")
+    write_atomic(path, json.dumps(from_json(to_json(value)), indent=2) + "\n")
 
 
 def _now() -> str:

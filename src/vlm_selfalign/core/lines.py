@@ -34,12 +34,9 @@ class Line(NamedTuple):
         return from_json(self.json)
 
 
-def to_json(value: Any, indent: int | None = None) -> bytes:
-    """Compact UTF-8 JSON on one line (unless indented); pydantic records become objects."""
-    # Not pydantic's own writer: it turns infinities into null and refuses lone surrogates.
-    separators = (",", ":") if indent is None else (",", ": ")
-    text = json.dumps(value, ensure_ascii=False, indent=indent, separators=separators, default=_record)
-    return text.encode("utf-8", "surrogatepass")
+def to_json(value: Any) -> bytes:
+    """Compact UTF-8 JSON on one line; pydantic records become objects."""
+    return _COMPACT.encode(value).encode("utf-8", "surrogatepass")
 
 
 def from_json(data: bytes) -> Any:
@@ -51,6 +48,10 @@ def _record(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return value.model_dump()
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
+# Not pydantic's own writer: it turns infinities into null and refuses lone surrogates.
+_COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=_record)
 
 
 def encode(key: bytes, data: bytes, starts: bool) -> bytes:

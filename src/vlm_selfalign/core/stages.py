@@ -83,7 +83,20 @@ def parse_stages(stages: Mapping[str, Any], roles: Sequence[str] = ()) -> list[S
         parsed.append(_parse_stage(name, dict(spec), [stage.name for stage in parsed]))
     if not parsed:
         raise UserError("stages: a recipe needs at least one stage")
+    _check_rounds(parsed)
     return parsed
+
+
+def _check_rounds(stages: Sequence[Stage]) -> None:
+    """What a stage reads must have been made by the first round it runs in."""
+    first = {stage.name: min(stage.in_rounds or (0,)) for stage in stages}
+    for stage in stages:
+        for name in (*stage.rows, *stage.reads):
+            if first[name] > first[stage.name]:
+                raise UserError(
+                    f"stages.{stage.name}: runs in round {first[stage.name]} and reads '{name}', "
+                    f"which first runs in round {first[name]}; check in_rounds"
+                )
 
 
 def _parse_stage(name: str, spec: dict[str, Any], earlier: list[str]) -> Stage:
@@ -94,6 +107,10 @@ def _parse_stage(name: str, spec: dict[str, Any], earlier: list[str]) -> Stage:
     kind: Any = kinds[0]
     target = spec.pop(kind)
     rows = _names(spec.pop("rows", ()), f"{where}.rows", earlier)
+    if kind != "fit" and "role" in spec:
+        raise UserError(f"{where}.role: only a fit trains a role; a {kind} does not")
+    if kind == "method" and rows:
+        raise UserError(f"{where}.rows: a method names the stages it reads as parameters; 'rows' is for folds and fits")
     role = str(spec.pop("role", name if kind == "fit" else ""))
     in_rounds = spec.pop("in_rounds", None)
     if kind != "method" and not rows and "rollout" not in spec:

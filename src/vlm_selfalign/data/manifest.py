@@ -124,7 +124,7 @@ class Rows:
         if name is not None and name in self._names:
             raise BadRow(f"id '{name}' was used by {self._names[name]}")
         pictures = self._pictures(row)
-        entry = Entry(self._prompt(row, bool(pictures)), pictures, row.get("truth"), name)
+        entry = Entry(self._prompt(row), pictures, row.get("truth"), name)
         if name is not None:
             self._names[name] = where
         return entry
@@ -139,10 +139,10 @@ class Rows:
             raise BadRow(f"has {len(given)} images, at most {MAX_PICTURES}")
         return tuple(self.picture(one) for one in given)
 
-    def _prompt(self, row: dict[str, Any], shows: bool) -> str:
+    def _prompt(self, row: dict[str, Any]) -> str:
         if "prompt" in row and "text" in row:
             raise BadRow("has both prompt and text, which mean the same; give one")
-        prompt = row.get("prompt", row.get("text", self.prompt if shows else ""))
+        prompt = row.get("prompt", row.get("text", self.prompt))
         if not isinstance(prompt, str):
             raise BadRow(f"prompt is {_shown(prompt)}, not text")
         if not prompt.strip():

@@ -17,14 +17,14 @@ from vlm_selfalign.scoring.vocabulary import Vocabulary
 
 @decoder
 def own_filter(
-    vocabulary: str = "world", threshold: float = 0.5, over: str = "policy"
+    vocabulary: str = "world", threshold: float = 0.5
 ) -> Callable[[Sample, Generate], Steps[Text]]:
-    """The answer of the role ``over`` without the sentences it denies when asked back."""
+    """The answer of the role the request goes to, without the sentences it denies when asked back."""
     words = Vocabulary.load(vocabulary)
 
     def decode(sample: Sample, request: Generate) -> Steps[Text]:
-        answer = yield from ask(request.model_copy(update={"to": over}))
-        verdict = yield from check_kinds(request.prompt, named_kinds([answer.text], words), words, to=over)
+        answer = yield from ask(request)
+        verdict = yield from check_kinds(request.prompt, named_kinds([answer.text], words), words, to=request.to)
         kept = [s.text for s in examine(answer.text, verdict, words, threshold) if not s.denied]
         return Text(text="".join(kept).strip(), finish=answer.finish)
 

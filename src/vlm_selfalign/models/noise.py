@@ -9,6 +9,7 @@ Shapes: B rows, V vocabulary, P prompt tokens.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -173,4 +174,4 @@ def entropy(logp_NV: torch.Tensor) -> torch.Tensor:
 
 def certainty(logp_NV: torch.Tensor) -> torch.Tensor:
     """Self-certainty KL(uniform || p) = -log V - mean log p in nats, [N] (Kang et al., 2025, eq. 7)."""
-    return -logp_NV.mean(dim=-1) - torch.log(torch.tensor(float(logp_NV.shape[-1])))
+    return -logp_NV.mean(dim=-1) - math.log(logp_NV.shape[-1])

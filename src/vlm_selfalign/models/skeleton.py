@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -25,7 +26,18 @@ class Needs:
 
 def skeleton(settings: ModelSettings) -> Loaded:
     """Processor, tokenizer and the model's structure on the meta device. Raises ``UserError`` like ``load``."""
-    return load(settings.model_copy(update={"device": "meta"}))
+    return load(settings.model_copy(update={"device": "meta", "quantize": None}))
+
+
+def free_memory() -> int:
+    """Bytes free on the GPU, or in the machine without one; 0 where the system does not tell."""
+    if torch.cuda.is_available():
+        return torch.cuda.mem_get_info()[0]
+    meminfo = Path("/proc/meminfo")
+    if not meminfo.exists():
+        return 0
+    lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+    return int(lines["MemAvailable"].split()[0]) * 1024
 
 
 def needs(loaded: Loaded, settings: ModelSettings, freeze: tuple[str, ...] = ()) -> Needs:

@@ -28,10 +28,19 @@ class Audit:
     pairs: int
     chosen_false: float | None
     rejected_false: float | None
-    plot: Markup | None
+    names: tuple[tuple[str, int, int], ...]
+    """(name, times chosen, times rejected), the end first, then the most frequent."""
     warnings: tuple[str, ...]
-    hidden: int
-    """Names that are not in the plot."""
+
+    @property
+    def hidden(self) -> int:
+        """Names too rare for the plot."""
+        return max(0, len(self.names) - SHOWN)
+
+    def plot(self) -> Markup | None:
+        """How often each name is chosen and rejected."""
+        about = "How often each name and the end of the answer is chosen and rejected"
+        return butterfly("audit", about, self.names[:SHOWN]) if self.names else None
 
 
 def audit_of(found: Mapping[str, Any] | None) -> Audit | None:
@@ -41,10 +50,7 @@ def audit_of(found: Mapping[str, Any] | None) -> Audit | None:
     names = [(str(n["name"]), int(n["chosen"]), int(n["rejected"])) for n in found.get("names") or ()]
     names.sort(key=lambda name: (name[0] != END, -name[1] - name[2], name[0]))
     shares = [found[side] if known(found, side) else None for side in ("chosen_false", "rejected_false")]
-    about = "How often each name and the end of the answer is chosen and rejected"
-    plot = butterfly("audit", about, names[:SHOWN]) if names else None
-    warnings = (*_direction(*shares), *_leaning(names))
-    return Audit(int(found.get("pairs") or 0), *shares, plot, warnings, max(0, len(names) - SHOWN))
+    return Audit(int(found.get("pairs") or 0), *shares, tuple(names), (*_direction(*shares), *_leaning(names)))
 
 
 def _direction(chosen: float | None, rejected: float | None) -> tuple[str, ...]:

@@ -24,8 +24,8 @@ class Measure:
 
 
 MEASURES: dict[str, Measure] = {
-    "chair_i": Measure("CHAIR_i", "lower", "share", "objects named that are not in the picture, of all named"),
-    "chair_s": Measure("CHAIR_s", "lower", "share", "answers naming at least one object that is not there"),
+    "chair_i": Measure("CHAIRᵢ", "lower", "share", "objects named that are not in the picture, of all named"),
+    "chair_s": Measure("CHAIRₛ", "lower", "share", "answers naming at least one object that is not there"),
     "recall": Measure("Recall", "higher", "share", "objects in the picture that are named"),
     "length": Measure("Length", None, "number", "words per answer"),
     "unparsed": Measure("Unparsed", "lower", "share", "answers in which no claim could be read"),

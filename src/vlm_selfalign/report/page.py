@@ -19,12 +19,12 @@ from vlm_selfalign.report.audit import audit_of
 from vlm_selfalign.report.cards import write_cards
 from vlm_selfalign.report.folder import RunFolder
 from vlm_selfalign.report.gallery import PAIRS, Card, caption_cards, cards
-from vlm_selfalign.report.headline import Measured, headline
+from vlm_selfalign.report.headline import Measured, headline, levels
 from vlm_selfalign.report.numbers import known
 from vlm_selfalign.report.pictures import Pictures
 from vlm_selfalign.report.flow import is_drawn, model_of, steps_of
 from vlm_selfalign.report.render import render
-from vlm_selfalign.report.tradeoff import tradeoff_plot
+from vlm_selfalign.report.tradeoff import strip_plot, tradeoff_plot
 from vlm_selfalign.report.training import training_of
 
 
@@ -53,6 +53,7 @@ def page_parts(found: RunFolder) -> dict[str, Any]:
         "measured": measured,
         "samples": found.metrics.get("samples"),
         "headline": headline(measured),
+        "strip": strip_plot(measured.primary, levels(measured)),
         "tradeoff": tradeoff_plot(measured.arms, measured.envelope),
         "tables": _tables(measured),
         "training": [training_of(log) for log in found.logs],
@@ -68,11 +69,12 @@ def page_parts(found: RunFolder) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Table:
-    """Some arms side by side, and the measures that any of them has."""
+    """Some arms and the measures that any of them has; ``long`` puts the arms below each other."""
 
     arms: list[dict[str, Any]]
     measures: list[str]
     costs: bool
+    long: bool
 
 
 def _tables(measured: Measured) -> list[Table]:
@@ -82,7 +84,7 @@ def _tables(measured: Measured) -> list[Table]:
         arms = [arm for arm in measured.arms if (arm["kind"] == "curve") == curve]
         measures = [name for name in measured.measures if any(known(arm["measures"].get(name)) for arm in arms)]
         if measures:
-            found.append(Table(arms, measures, any(arm.get("cost") for arm in arms)))
+            found.append(Table(arms, measures, any(arm.get("cost") for arm in arms), curve))
     return found
 
 

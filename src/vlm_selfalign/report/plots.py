@@ -111,11 +111,12 @@ def small_multiples(name: str, about: str, panels: Sequence[tuple[str, Curves]],
         for axis in list(axes.flat)[len(panels) :]:
             axis.remove()
 
-    return inline_svg(name, about, draw, height=2.05 * rows, width=9.6)
+    return inline_svg(name, about, draw, height=2.2 * rows, width=9.6)
 
 
 def _panel(axis: Axes, title: str, curves: Curves) -> None:
     axis.set_title(title)
+    axis.set_xlabel("step", fontsize=8)
     axis.grid(axis="x", visible=False)
     axis.locator_params(nbins=5)
     for label, x, y, colour in curves:
@@ -161,7 +162,8 @@ def butterfly(name: str, about: str, names: Sequence[tuple[str, int, int]]) -> M
         axis.grid(visible=False)
         for side in ("bottom", "left"):
             axis.spines[side].set_visible(False)
-        axis.set_title("← times rejected          times chosen →", loc="center", color=SOFT, fontweight="normal")
+        for at, side, words in ((-0.03, "right", "← times rejected"), (0.03, "left", "times chosen →")):
+            axis.text(at * most, -0.75, words, ha=side, fontsize=8.5, color=SOFT)
         return tips
 
     return inline_svg(name, about, draw, width=6.4, height=0.6 + 0.25 * len(names))

@@ -124,9 +124,13 @@ def _mark_gap(axis: Axes, arms: Sequence[Arm], envelope: Mapping[str, Any]) -> N
 def _label(axis: Axes, arms: Sequence[Arm], near: tuple[tuple[float, float], tuple[float, float]]) -> None:
     """Names beside the few points that matter, and the temperature or length beside those of the curve."""
     (left, right), (bottom, top) = near
-    for arm in arms:
+    taken: list[tuple[float, float]] = []
+    for arm in sorted(arms, key=lambda arm: arm["kind"] not in ("start", "trained", "filter")):
         x, y = _place(arm)
-        if left <= x <= right and bottom <= y <= top:
+        spot = (x - left) / (right - left), (y - bottom) / (top - bottom)
+        crowded = any(abs(spot[0] - other[0]) < 0.16 and abs(spot[1] - other[1]) < 0.055 for other in taken)
+        if not crowded and all(0 <= share <= 1 for share in spot):
+            taken.append(spot)
             strong = arm["kind"] in ("start", "trained", "filter")
             text = KIND_NAMES[arm["kind"]] if strong else _short(arm)
             flip = x > left + 0.75 * (right - left)
@@ -140,6 +144,31 @@ def _short(arm: Arm) -> str:
     if x.get("sentences"):
         return f"cut {x['sentences']}"
     return f"T={x['temperature']:g}" if x.get("temperature") else ""
+
+
+def strip_plot(name: str, levels: Sequence[tuple[str, str, Mapping[str, Any]]]) -> Markup | None:
+    """The compared arms (label, kind, estimate) with their intervals on one axis; None without two of them."""
+    if len(levels) < 2:
+        return None
+
+    def draw(figure: Figure) -> None:
+        axis = figure.subplots()
+        scale = 100 if measure(name).unit == "share" else 1
+        for place, (_, kind, estimate) in enumerate(levels):
+            colour, marker, size = LOOKS[kind]
+            ends = _bar(estimate, scale)
+            axis.errorbar(scale * estimate["value"], place, xerr=ends, fmt="none", ecolor=colour, elinewidth=2)
+            marker, size = ("|", 11.0) if kind == "curve" else (marker, size)
+            axis.plot(scale * estimate["value"], place, marker=marker, markersize=size, color=colour, mew=1.6)
+        axis.set_yticks(range(len(levels)), [label for label, _, _ in levels], color=INK)
+        axis.set_ylim(len(levels) - 0.4, -0.6)
+        axis.set_xlim(left=0)
+        axis.set_xlabel(f"{measure(name).title}{', %' if scale == 100 else ''}")
+        axis.grid(axis="y", visible=False)
+        axis.spines["left"].set_visible(False)
+
+    about = f"{measure(name).title} of {', '.join(label for label, _, _ in levels)}, with 95 % intervals"
+    return inline_svg("strip", about, draw, width=5.4, height=0.62 + 0.27 * len(levels))
 
 
 def _neighbourhood(arms: Sequence[Arm]) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -168,12 +197,15 @@ def _place(arm: Arm) -> tuple[float, float]:
 
 
 def _ends(arm: Arm, name: str) -> list[list[float]] | None:
-    estimate = arm["measures"][name]
+    return _bar(arm["measures"][name], 100)
+
+
+def _bar(estimate: Mapping[str, Any], scale: float) -> list[list[float]] | None:
     if not known(estimate, "low", "high"):
         return None
     middle = estimate["value"]
     # A percentile interval may leave the value outside; a bar cannot have a negative length.
-    return [[100 * max(0.0, middle - estimate["low"])], [100 * max(0.0, estimate["high"] - middle)]]
+    return [[scale * max(0.0, middle - estimate["low"])], [scale * max(0.0, estimate["high"] - middle)]]
 
 
 def _said(arm: Arm, name: str) -> str:

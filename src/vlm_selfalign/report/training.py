@@ -70,7 +70,9 @@ def _curves(lines: Sequence[dict[str, float]], keys: dict[str, tuple[str, str]])
     for key, (label, colour) in keys.items():
         steps, values = series(lines, key)
         # "preference" alone is the sum once more.
-        if values and not (key == "loss/preference" and not any({"loss/kl", "loss/nll"} & line.keys() for line in lines)):
+        if values and not (
+            key == "loss/preference" and not any({"loss/kl", "loss/nll"} & line.keys() for line in lines)
+        ):
             found.append((label, *thinned(steps, values), colour))
     return found
 
