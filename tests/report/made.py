@@ -39,6 +39,9 @@ def write_run(folder: Path, rows: dict[str, list[Row]], config: dict[str, Any] |
     """``run.json`` and rounds, nothing measured or trained."""
     folder.mkdir(parents=True, exist_ok=True)
     run = {
+        "schema": 1,
+        "created": "2026-01-01T00:00:00+00:00",
+        "changes": [],
         "config": config or CONFIG,
         "versions": {"vlm_selfalign": "0.1.0", "torch": "2.15.0", "transformers": "5.23.0", "trl": "1.16.0"},
         "identities": {"policy@0": "b9c2f0d1a7", "policy": "77ad10ce42"},
@@ -182,7 +185,7 @@ def metrics(captions: int = 6) -> dict[str, Any]:
         "primary": "chair_i",
         "arms": arms(),
         "differences": differences(),
-        "envelope": {"measure": "chair_i", "recall": 0.976, "value": -0.0637, "low": -0.075, "high": -0.052, "reason": None},
+        "envelope": {"measure": "chair_i", "recall": 0.976, "control": 0.0947, **estimate(-0.0637, 0.0115)},
         "audit": {
             "pairs": 1712,
             "chosen_false": 0.008,

@@ -1,8 +1,8 @@
 import pytest
 import torch
-from train.made import photo_pairs, text_pairs
 from transformers import AutoModelForImageTextToText
 
+from train.made import photo_pairs, text_pairs
 from vlm_selfalign.config import ModelSettings
 from vlm_selfalign.core.errors import UserError
 from vlm_selfalign.core.prompts import Prompt

@@ -8,10 +8,10 @@ import pytest
 import torch
 import trl
 from datasets import Dataset
-from train.made import photo_pairs, text_pairs
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 
+from train.made import photo_pairs, text_pairs
 from vlm_selfalign.config import ModelSettings, Schedule, TrainingSettings
 from vlm_selfalign.core.registry import resolve
 from vlm_selfalign.models.encode import Encoder

@@ -6,7 +6,9 @@ index.find(key)                        # places in the order given, first record
 
 from __future__ import annotations
 
+import struct
 import zlib
+from bisect import bisect_left
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from vlm_selfalign.core.disk import write_atomic
 
 Column = NDArray[np.uint64]
 HEADER = 64
+HALVES = struct.Struct(">QQ")
 NOWHERE = np.empty(0, np.uint64)
 
 
@@ -26,6 +29,8 @@ class KeyIndex:
 
     def __init__(self, upper: Column, lower: Column, place: Column) -> None:
         self.upper, self.lower, self.place = upper, lower, place
+        # One key at a time: plain integers out of the same memory are four times faster than numpy's scalars.
+        self._uppers, self._lowers, self._places = upper.data, lower.data, place.data
 
     @classmethod
     def of(cls, keys: bytes | bytearray, places: Sequence[int] | Any) -> KeyIndex:
@@ -48,15 +53,16 @@ class KeyIndex:
     def __len__(self) -> int:
         return len(self.place)
 
-    def find(self, key: bytes) -> Column:
+    def find(self, key: bytes) -> list[int]:
         """The places of a 16-byte key, earliest first; empty when it is not there."""
-        # numpy compares uint64 with a Python int above 2**63 as floats, so the halves are made uint64 first.
-        upper, lower = np.uint64(int.from_bytes(key[:8])), np.uint64(int.from_bytes(key[8:]))
-        start = int(np.searchsorted(self.upper, upper))
-        if start == len(self.upper) or self.upper[start] != upper:
-            return NOWHERE
-        stop = int(np.searchsorted(self.upper, upper, "right"))
-        return self.place[start:stop][self.lower[start:stop] == lower]
+        upper, lower = HALVES.unpack(key)
+        found: list[int] = []
+        at = bisect_left(self._uppers, upper)
+        while at < len(self) and self._uppers[at] == upper:
+            if self._lowers[at] == lower:
+                found.append(self._places[at])
+            at += 1
+        return found
 
     def shifted(self, amount: int) -> KeyIndex:
         """The same index with ``amount`` added to every place."""

@@ -56,7 +56,7 @@ class RowsFile:
 
     def of(self, sample_id: str) -> list[Row]:
         """The rows of a sample, in file order; empty when it has none."""
-        places = map(int, self._index.find(_key(sample_id)))
+        places = self._index.find(_key(sample_id))
         return [self._row(line_at(self._file.fileno(), place), f"byte {place}") for place in places]
 
     @cached_property

@@ -77,7 +77,7 @@ class Segments:
 
     def __contains__(self, key: str) -> bool:
         raw = bytes.fromhex(key)
-        return raw in self._open or len(self._sealed.find(raw)) > 0
+        return raw in self._open or bool(self._sealed.find(raw))
 
     def get(self, key: str) -> list[Any]:
         """All records of a key, in the order they were appended. Raises ``Corrupt``."""
@@ -123,7 +123,7 @@ class Segments:
                 yield line.payload
 
     def _places(self, key: bytes) -> Iterator[int]:
-        yield from map(int, self._sealed.find(key))
+        yield from self._sealed.find(key)
         for offset in self._open.get(key, ()):
             yield self._number << OFFSET_BITS | offset
 

@@ -90,6 +90,7 @@ class Encoder:
         self.processor, self.tokenizer, self.is_vision = processor, tokenizer, is_vision
         self.max_pixels = max_pixels
         self._special = re.compile("|".join(map(re.escape, _special_tokens(tokenizer))) or r"(?!)")
+        self._texts: dict[Any, str] = {}
         self.gap, self.end_id = self._turn(eos_ids)
         self._tokenised = lru_cache(maxsize=4096)(self._tokenise)
 
@@ -179,6 +180,15 @@ class Encoder:
         return start + self.gap + prompt.opening + answer if prompt.opening or answer else start
 
     def _rendered(self, prompt: Prompt) -> str:
+        # The template sees no pixels: one question about a thousand pictures is rendered once
+        key = (prompt.messages, tuple(media.kind for media in prompt.media))
+        if key not in self._texts:
+            if len(self._texts) >= 4096:
+                self._texts.clear()
+            self._texts[key] = self._render(prompt)
+        return self._texts[key]
+
+    def _render(self, prompt: Prompt) -> str:
         chat = prompt.chat()
         if not self.is_vision:  # text models' templates expect a string
             chat = [{"role": m.role, "content": m.text} for m in prompt.messages]

@@ -41,10 +41,11 @@ def image_token_id(model: Any) -> int | None:
 
 
 def parts(model: Any) -> dict[Part, tuple[str, ...]]:
-    """Module names of each part, relative to the model without PEFT's wrapper.
+    """Names of each part's modules, relative to the model without PEFT's wrapper.
 
     ``vision`` is all that turns pictures into embeddings, the projector included, as freezing it should mean;
-    ``projector`` is the last piece of that; ``head`` is the output layer; a part that a model lacks is ``()``.
+    ``projector`` is the last piece of that, with parameters that lie beside all modules (LLaVA-OneVision's
+    ``image_newline``); ``head`` is the output layer; a part that a model lacks is ``()``.
     """
     model = unwrapped(model)
     name_of = {id(module): name for name, module in model.named_modules()}
@@ -67,18 +68,22 @@ def _vision(model: Any, name_of: dict[int, str], language: nn.Module) -> tuple[t
     inside = tuple(f"{name_of[id(tower)]}.{name}" for name in _PROJECTOR_IN_TOWER if hasattr(tower, name))
     beside = [child for child in model.base_model.children() if child is not tower and child is not language]
     beside_names = tuple(name_of[id(child)] for child in beside if any(True for _ in child.parameters()))
+    root = name_of[id(model.base_model)]
+    beside_names += tuple(f"{root}.{name}" for name, _ in model.base_model.named_parameters(recurse=False))
     return (name_of[id(tower)], *beside_names), (*inside, *beside_names)
 
 
 def parameters_of(model: Any, wanted: Iterable[str]) -> list[nn.Parameter]:
     """The parameters of the named parts. Raises ``UserError`` for an unknown part; a missing one has none."""
     names = parts(model)
-    found: dict[int, nn.Parameter] = {}
+    prefixes: list[str] = []
     for part in wanted:
         if part not in names:
             raise UserError(f"no part of a model is called '{part}'{nearest(part, list(names))}")
-        for prefix in names[part]:
-            found.update({id(p): p for p in unwrapped(model).get_submodule(prefix).parameters()})
+        prefixes += names[part]
+    # tied weights have two names, and either may be the one that is wanted
+    named = unwrapped(model).named_parameters(remove_duplicate=False)
+    found = {id(p): p for name, p in named if any((name + ".").startswith(prefix + ".") for prefix in prefixes)}
     return list(found.values())
 
 

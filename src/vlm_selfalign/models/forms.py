@@ -12,8 +12,9 @@ from vlm_selfalign.models.encode import Encoder
 
 Ids = tuple[int, ...]
 
-_NEGLIGIBLE = 14.0
-"""A form is not followed further once it is at most e**-14 as likely as the rest of its choice."""
+_NEGLIGIBLE = 11.5
+"""A form is not followed further once it is at most e**-11.5 as likely as all choices together: what it could add to
+any probability is about 1e-5 at most."""
 
 
 def surface_forms(encoder: Encoder, prompt: Prompt, choice: str) -> list[Ids]:
@@ -49,10 +50,12 @@ class FormTree:
     def open(self) -> list[Ids]:
         """Beginnings of forms, () first, after which the next token's distribution is wanted."""
         wanted: dict[Ids, None] = {}
+        floor = merged(self.logprobs()) - _NEGLIGIBLE
         for forms, so_far in zip(self.forms, self.logprobs(), strict=True):
             for form in forms:
                 begun = next(form[:n] for n in range(len(form), -1, -1) if form[:n] in self._known)
-                if begun != form and self._known[begun] > so_far - _NEGLIGIBLE:
+                # A choice of which nothing is known yet is followed all the same: it must get some number
+                if begun != form and (self._known[begun] > floor or so_far == -math.inf):
                     wanted[begun] = None
         return list(wanted)
 

@@ -46,6 +46,8 @@ from vlm_selfalign.models.load import Loaded
 
 TOP_K = 20
 """Tokens per position in ``Scored.top_k``."""
+_CALM = 32
+"""Micro-batches that must fit before a bigger one is tried again: one huge request must not slow all that follow."""
 
 
 @dataclass
@@ -69,6 +71,8 @@ class HFService:
         self._unwritable = self._unwritable_ids()
         self._limits: dict[type, int] = {}
         """Rows per micro-batch that were found to fit, by kind; kinds that never ran out are absent."""
+        self._fitted: dict[type, int] = {}
+        """Micro-batches since memory ran out last, by kind."""
         self._handlers: dict[type, Callable[[list[_Job]], list[Reply]]] = {
             Generate: self._generate,
             Choose: self._choose,
@@ -107,6 +111,10 @@ class HFService:
         replies: list[Reply] = []
         while len(replies) < len(jobs):
             rows = min(self._batch_size, self._limits.get(kind, self._batch_size))
+            self._fitted[kind] = self._fitted.get(kind, 0) + 1
+            if rows < self._batch_size and self._fitted[kind] > _CALM:
+                rows, self._fitted[kind] = rows * 2, 0
+                self._limits[kind] = rows
             replies += self._attempt(kind, jobs[len(replies) : len(replies) + rows])
         return replies
 
@@ -126,7 +134,7 @@ class HFService:
         if memory:
             # only out here has the exception let go of the failed attempt's tensors
             _free()
-            self._limits[kind] = half
+            self._limits[kind], self._fitted[kind] = half, 0
         if alone:
             return [Failed(reason=reason)]
         return self._attempt(kind, jobs[:half]) + self._attempt(kind, jobs[half:])

@@ -88,7 +88,8 @@ def _embeddings(model: Qwen2VLForConditionalGeneration, tokenizer: Any) -> visio
     bare = tokenizer.convert_tokens_to_ids(list(COLOURS))
     shift = table[tokenizer.convert_tokens_to_ids("Yes")].clone()
     table[bare] = table[colours] + shift
-    return vision.Words(table[kinds].clone(), table[colours].clone(), table[model.config.image_token_id].clone())
+    something, nothing = table[model.config.image_token_id].clone(), table[model.config.video_token_id].clone()
+    return vision.Words(table[kinds].clone(), table[colours].clone(), something, nothing)
 
 
 @torch.no_grad()

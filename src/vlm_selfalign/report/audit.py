@@ -49,8 +49,9 @@ def audit_of(found: Mapping[str, Any] | None) -> Audit | None:
         return None
     names = [(str(n["name"]), int(n["chosen"]), int(n["rejected"])) for n in found.get("names") or ()]
     names.sort(key=lambda name: (name[0] != END, -name[1] - name[2], name[0]))
-    shares = [found[side] if known(found, side) else None for side in ("chosen_false", "rejected_false")]
-    return Audit(int(found.get("pairs") or 0), *shares, tuple(names), (*_direction(*shares), *_leaning(names)))
+    chosen, rejected = (found[side] if known(found, side) else None for side in ("chosen_false", "rejected_false"))
+    warnings = (*_direction(chosen, rejected), *_leaning(names))
+    return Audit(int(found.get("pairs") or 0), chosen, rejected, tuple(names), warnings)
 
 
 def _direction(chosen: float | None, rejected: float | None) -> tuple[str, ...]:

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from vlm_selfalign.core.disk import write_atomic
+from vlm_selfalign.core.rows import texts
 from vlm_selfalign.report.audit import audit_of
+from vlm_selfalign.report.flow import is_drawn, model_of, steps_of
 from vlm_selfalign.report.folder import RunFolder
 from vlm_selfalign.report.headline import Measured, headline
 from vlm_selfalign.report.numbers import known, measure
-from vlm_selfalign.report.flow import is_drawn, model_of, steps_of
 from vlm_selfalign.report.render import as_yaml, render
 
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
@@ -63,6 +64,7 @@ def _shared(found: RunFolder) -> dict[str, Any]:
         "config": found.config,
         "model": model_of(found.config),
         "drawn": is_drawn(found.config),
+        "others": [(role, model_of({"model": model})) for role, model in (found.config.get("roles") or {}).items()],
         "steps": steps_of(found),
         "learnt": found.learnt,
         "samples": found.metrics.get("samples"),
@@ -87,7 +89,9 @@ def _model_header(found: RunFolder, measured: Measured) -> dict[str, Any]:
 
 
 def _limits(found: RunFolder, measured: Measured) -> list[str]:
-    limits = ["The model judged itself: what it cannot see, it cannot correct."]
+    limits = (
+        [] if found.config.get("roles") else ["It learnt from itself alone: what it cannot see, it cannot correct."]
+    )
     if is_drawn(found.config):
         limits.append("The pictures are drawn: a mechanism demonstrated on a synthetic world, nothing more.")
     if measured.arms:
@@ -126,4 +130,4 @@ def _data_header(found: RunFolder) -> dict[str, Any]:
 
 def _shows_pictures(found: RunFolder) -> bool:
     rows = (row for stage in found.learnt for row in stage.spread(1))
-    return any(getattr(row, "prompt", None) is not None and row.prompt.media for row in rows)
+    return any(prompt.media for row in rows for prompt, _ in texts(row).values())

@@ -21,7 +21,9 @@ class Step:
     what: str
     made: int | None
     lost: int
-    rounds: int = 1
+    rounds: int
+    trained: int
+    """Optimizer steps."""
 
 
 def steps_of(found: RunFolder) -> list[Step]:
@@ -32,13 +34,20 @@ def steps_of(found: RunFolder) -> list[Step]:
     lost: Counter[str] = Counter()
     for drop in found.drops:
         lost[drop["stage"]] += drop["count"]
-    steps = []
-    for name, spec in (found.config.get("stages") or {}).items():
-        kind = next((kind for kind in KINDS if kind in spec), "")
-        counts = made.get(name)
-        steps.append(Step(name, kind, str(spec.get(kind, "")), sum(counts) if counts else None, lost[name],
-                          len(counts or [0])))  # fmt: skip
-    return steps
+    return [_step(name, spec, made.get(name), lost[name], found) for name, spec in _stages(found).items()]
+
+
+def _step(name: str, spec: Mapping[str, Any], counts: list[int] | None, lost: int, found: RunFolder) -> Step:
+    kind = next((kind for kind in KINDS if kind in spec), "")
+    role = str(spec.get("role") or "policy")
+    logs = [log for log in found.logs if kind == "fit" and log.role in (role, f"{role}-{name}")]
+    trained = sum(int(log.lines[-1].get("step", len(log.lines))) for log in logs)
+    rounds = len(counts or logs)
+    return Step(name, kind, str(spec.get(kind, "")), sum(counts) if counts else None, lost, rounds, trained)
+
+
+def _stages(found: RunFolder) -> Mapping[str, Mapping[str, Any]]:
+    return found.config.get("stages") or {}
 
 
 def model_of(config: Mapping[str, Any]) -> str:

@@ -170,7 +170,8 @@ def _pictures(media: Sequence[Media] | None, pictures: Pictures, most: int = 4) 
 
 
 def _notes(row: Row) -> tuple[tuple[str, str], ...]:
-    shown = {name: value for name, value in row.notes.items() if name != "role" and value not in (None, "", [], {})}
+    notes = sorted(row.notes.items(), key=lambda note: note[0] != "role")
+    shown = {name: value for name, value in notes if value not in (None, "", [], {})}
     if isinstance(row, Pair) and row.label_prob != 1:
         shown["label_prob"] = row.label_prob
     if getattr(row, "weight", 1) != 1:

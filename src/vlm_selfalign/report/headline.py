@@ -63,14 +63,22 @@ class Measured:
     def __init__(self, metrics: Mapping[str, Any]) -> None:
         self.metrics = metrics
         self.arms: list[dict[str, Any]] = [
-            {**arm, "measures": arm.get("measures") or {}, "title": arm.get("title") or arm["name"]}
+            {
+                **arm,
+                "title": arm.get("title") or arm["name"],
+                "measures": arm.get("measures") or {},
+                "cost": arm.get("cost") or {},
+            }
             for arm in metrics.get("arms") or ()
         ]
         self.differences: list[Mapping[str, Any]] = [d for d in metrics.get("differences") or () if known(d)]
-        self.envelope: Mapping[str, Any] | None = metrics.get("envelope")
         self.start, self.filter = self._first("start"), self._first("filter")
         trained = [arm for arm in self.arms if arm["kind"] == "trained"]
         self.trained: dict[str, Any] | None = trained[-1] if trained else None
+        envelope = metrics.get("envelope")
+        # A control of another measure says nothing about this one.
+        fits = envelope and envelope.get("measure", self.primary) == self.primary
+        self.envelope: Mapping[str, Any] | None = envelope if fits else None
 
     @property
     def primary(self) -> str:
@@ -129,6 +137,8 @@ def _has(arm: Mapping[str, Any], name: str) -> bool:
 def _envelope_level(measured: Measured, name: str) -> float | None:
     """What the untrained envelope reaches at the trained model's recall."""
     envelope, trained = measured.envelope, measured.trained
+    if envelope and known(envelope, "control"):
+        return envelope["control"]
     if trained is None or not envelope or not known(envelope) or not _has(trained, name):
         return None
     return trained["measures"][name]["value"] - envelope["value"]
@@ -191,11 +201,13 @@ def _against_envelope(measured: Measured, name: str) -> Sentence | None:
         reason = envelope.get("reason") or "no value"
         return Sentence(f"It could not be compared with {what} ({reason}): decoding alone might do as well.", "open")
     said = {
-        "lower": f"That is lower than {what}",
-        "higher": f"That is higher than {what}",
-        "open": f"That is not distinguishable from {what}",
+        "lower": "lower than",
+        "higher": "higher than",
+        "open": "not distinguishable from",
     }[direction(envelope)]
-    return Sentence(f"{said}: difference {difference(name, envelope)}.", verdict(name, envelope))
+    moved = measured.difference(name, measured.trained, measured.start)
+    subject = "That" if moved else f"{measure(name).title} after training"
+    return Sentence(f"{subject} is {said} {what}: difference {difference(name, envelope)}.", verdict(name, envelope))
 
 
 def _recall(measured: Measured, name: str) -> list[Sentence]:
@@ -241,7 +253,7 @@ def _at_recall(arm: Mapping[str, Any]) -> str:
 
 def _cost(arm: Mapping[str, Any], other: Mapping[str, Any] | None) -> str:
     """``for 5.2 model calls and 0.31 s per picture instead of 1.0 and 0.08 s``."""
-    cost, base = arm.get("cost") or {}, (other or {}).get("cost") or {}
+    cost, base = arm["cost"], other["cost"] if other else {}
     if not known(cost, "calls_per_sample"):
         return ""
     spent = f"for {cost['calls_per_sample']:.1f} model calls"

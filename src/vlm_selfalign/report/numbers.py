@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+MINUS, DASH = "\u2212", "\u2013"
+
 Better = Literal["lower", "higher"] | None
 Unit = Literal["share", "nats", "count", "number"]
 Estimate = Mapping[str, Any]
@@ -63,13 +65,13 @@ def number(name: str, value: float, signed: bool = False) -> str:
     if 0 < abs(scaled) < 0.5 * 10**-digits:
         digits += 1
     text = f"{scaled:+.{digits}f}" if signed else f"{scaled:.{digits}f}"
-    return text.replace("-", "−")
+    return text.replace("-", MINUS)
 
 
 def value(name: str, estimate: Estimate | None) -> str:
     """``3.1 %``, or a dash where nothing was measured."""
     if estimate is None or not known(estimate):
-        return "–"
+        return DASH
     return number(name, estimate["value"]) + (" %" if measure(name).unit == "share" else "")
 
 
@@ -109,7 +111,7 @@ def verdict(name: str, estimate: Estimate) -> Literal["good", "bad", "open", ""]
 def p_value(p: float | None) -> str:
     """``0.03``, ``< 0.0001``, or a dash."""
     if not _finite(p):
-        return "–"
+        return DASH
     assert p is not None
     return "< 0.0001" if p < 1e-4 else f"{p:.4f}" if p < 0.01 else f"{p:.2f}"
 

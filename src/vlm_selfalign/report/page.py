@@ -17,12 +17,12 @@ from vlm_selfalign.core.disk import write_atomic
 from vlm_selfalign.core.media import Media
 from vlm_selfalign.report.audit import audit_of
 from vlm_selfalign.report.cards import write_cards
+from vlm_selfalign.report.flow import is_drawn, model_of, steps_of
 from vlm_selfalign.report.folder import RunFolder
 from vlm_selfalign.report.gallery import PAIRS, Card, caption_cards, cards
 from vlm_selfalign.report.headline import Measured, headline, levels
 from vlm_selfalign.report.numbers import known
 from vlm_selfalign.report.pictures import Pictures
-from vlm_selfalign.report.flow import is_drawn, model_of, steps_of
 from vlm_selfalign.report.render import render
 from vlm_selfalign.report.tradeoff import strip_plot, tradeoff_plot
 from vlm_selfalign.report.training import training_of
@@ -56,6 +56,7 @@ def page_parts(found: RunFolder) -> dict[str, Any]:
         "strip": strip_plot(measured.primary, levels(measured)),
         "tradeoff": tradeoff_plot(measured.arms, measured.envelope),
         "tables": _tables(measured),
+        "adjusted": any("p_holm" in row for row in measured.differences),
         "training": [training_of(log) for log in found.logs],
         "audit": audit_of(found.metrics.get("audit")),
         "captions": _captions(found.metrics, measured),
@@ -84,12 +85,12 @@ def _tables(measured: Measured) -> list[Table]:
         arms = [arm for arm in measured.arms if (arm["kind"] == "curve") == curve]
         measures = [name for name in measured.measures if any(known(arm["measures"].get(name)) for arm in arms)]
         if measures:
-            found.append(Table(arms, measures, any(arm.get("cost") for arm in arms), curve))
+            found.append(Table(arms, measures, any(arm["cost"] for arm in arms), curve))
     return found
 
 
 def _captions(metrics: Mapping[str, Any], measured: Measured) -> list[Card]:
-    captions = metrics.get("captions") or {}
+    captions = {arm: texts for arm, texts in (metrics.get("captions") or {}).items() if texts}
     titles = {arm["name"]: arm["title"] for arm in measured.arms}
     media = {
         sample: [Media.model_validate(one) for one in listed] for sample, listed in (metrics.get("media") or {}).items()

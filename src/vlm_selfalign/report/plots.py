@@ -28,7 +28,7 @@ STAND_INS = {
 
 INK, SOFT, LINE, PAGE, BEFORE, AFTER, FILTER, CURVE, CHOSEN, REJECTED, THIRD = STAND_INS.values()
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.size": 9,
     "text.color": INK,
@@ -56,7 +56,8 @@ _STYLE = {
     "legend.fontsize": 8.5,
     "figure.facecolor": "none",
     "axes.facecolor": "none",
-    "axes.unicode_minus": True,
+    # Names come from models: a pair of $ is no formula.
+    "text.parse_math": False,
 }
 
 
@@ -77,7 +78,7 @@ def inline_svg(
         buffer = io.StringIO()
         nothing: dict[str, Any] = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(buffer, format="svg", metadata=nothing)
-    return Markup(_inlined(buffer.getvalue(), about, tips))  # noqa: S704 (texts are escaped below)
+    return Markup(_inlined(buffer.getvalue(), about, tips))
 
 
 def _inlined(svg: str, about: str, tips: Mapping[str, str]) -> str:
@@ -94,6 +95,12 @@ def _inlined(svg: str, about: str, tips: Mapping[str, str]) -> str:
     # One font for page and plots; only the sizes stay.
     svg = re.sub(r"font: (?:(\d+) )?([\d.]+px)[^;\"]*", lambda m: f"font-weight: {m[1] or 400}; font-size: {m[2]}", svg)
     return re.sub(r"\n\s*", "\n", svg).strip()
+
+
+def plain(text: str, most: int = 28) -> str:
+    """A label that any font library takes: printable, valid Unicode, on one line, not too long."""
+    text = "".join(c if c.isprintable() else " " for c in text.encode("utf-8", "replace").decode("utf-8"))
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 Curves = Sequence[tuple[str, Sequence[float], Sequence[float], str]]
@@ -154,7 +161,7 @@ def butterfly(name: str, about: str, names: Sequence[tuple[str, int, int]]) -> M
                 tips[f"{name}-{place}-{side}"] = f"{label}: {chosen} times chosen, {rejected} times rejected"
             axis.text(chosen + most * 0.015, place, str(chosen), va="center", fontsize=8, color=SOFT)
             axis.text(-rejected - most * 0.015, place, str(rejected), va="center", ha="right", fontsize=8, color=SOFT)
-        axis.set_yticks(places, [label for label, _, _ in names], color=INK)
+        axis.set_yticks(places, [plain(label) for label, _, _ in names], color=INK)
         axis.set_xlim(-1.12 * most, 1.12 * most)
         axis.set_ylim(len(names) - 0.4, -0.6)
         axis.axvline(0, color=INK, linewidth=0.8)

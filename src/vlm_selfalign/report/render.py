@@ -29,11 +29,11 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     source = environment.loader.get_source(environment, "style.css")[0]  # type: ignore[union-attr]
-    environment.globals.update(css=Markup(source), numbers=numbers)  # noqa: S704 (our own file)
+    environment.globals.update(css=Markup(source), numbers=numbers)
     environment.filters.update(yaml=as_yaml, seconds=numbers.seconds)
     return environment
 
 
-def as_yaml(value: Any) -> str:
-    """Plain values as YAML in the order given."""
-    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None).rstrip()
+def as_yaml(value: Any, flow: bool | None = None) -> str:
+    """Plain values as YAML in the order given; ``flow`` None puts the innermost mappings on one line."""
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=110, default_flow_style=flow).rstrip()

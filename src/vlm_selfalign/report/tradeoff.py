@@ -68,14 +68,14 @@ def tradeoff_plot(arms: Sequence[Arm], envelope: Mapping[str, Any] | None = None
 def _fill(axis: Axes, arms: Sequence[Arm], envelope: Mapping[str, Any] | None, prefix: str) -> dict[str, str]:
     untrained = [_place(arm) for arm in arms if arm["kind"] in ("start", "curve")]
     if len(untrained) > 1:
-        hull = lower_envelope(untrained)
-        axis.plot(*zip(*hull, strict=True), color=CURVE, linewidth=1.6, label="untrained, lower envelope", zorder=2)
-        axis.fill_between(*zip(*hull, strict=True), 0, color=CURVE, alpha=0.08, linewidth=0)
+        x, y = zip(*lower_envelope(untrained), strict=True)
+        axis.plot(x, y, color=CURVE, linewidth=1.6, label="untrained, lower envelope", zorder=2)
+        axis.fill_between(x, y, 0, color=CURVE, alpha=0.08, linewidth=0)
     tips, named = {}, set()
     for place, arm in enumerate(arms):
         kind = arm["kind"] if arm["kind"] in LOOKS else "curve"
-        gid, label = f"{prefix}-{place}", "" if kind in named else KIND_NAMES[kind]
-        _point(axis, arm, kind, label or "_", gid)
+        gid, label = f"{prefix}-{place}", "_" if kind in named else KIND_NAMES[kind]
+        _point(axis, arm, kind, label, gid)
         named.add(kind)
         tips[gid] = f"{arm['title']}: {_said(arm, Y)}, {_said(arm, X)}"
     if envelope and known(envelope, "value", "recall"):
@@ -116,7 +116,8 @@ def _point(axis: Axes, arm: Arm, kind: str, label: str, gid: str) -> None:
 def _mark_gap(axis: Axes, arms: Sequence[Arm], envelope: Mapping[str, Any]) -> None:
     trained = next((_place(arm) for arm in reversed(arms) if arm["kind"] == "trained"), None)
     if trained is not None:
-        x, y = 100 * envelope["recall"], trained[1] - 100 * envelope["value"]
+        x = 100 * envelope["recall"]
+        y = 100 * envelope["control"] if known(envelope, "control") else trained[1] - 100 * envelope["value"]
         axis.plot([x, x], [trained[1], y], color=INK, linewidth=0.9, linestyle=(0, (2, 2)), zorder=2)
         axis.plot(x, y, marker="_", markersize=9, color=INK, linestyle="none", zorder=4)
 
@@ -155,11 +156,10 @@ def strip_plot(name: str, levels: Sequence[tuple[str, str, Mapping[str, Any]]]) 
         axis = figure.subplots()
         scale = 100 if measure(name).unit == "share" else 1
         for place, (_, kind, estimate) in enumerate(levels):
-            colour, marker, size = LOOKS[kind]
+            colour, marker, size = LOOKS[kind] if kind != "curve" else (INK, "|", 11.0)
             ends = _bar(estimate, scale)
             axis.errorbar(scale * estimate["value"], place, xerr=ends, fmt="none", ecolor=colour, elinewidth=2)
-            marker, size = ("|", 11.0) if kind == "curve" else (marker, size)
-            axis.plot(scale * estimate["value"], place, marker=marker, markersize=size, color=colour, mew=1.6)
+            axis.plot(scale * estimate["value"], place, marker=marker, markersize=size, color=colour, mew=1.8)
         axis.set_yticks(range(len(levels)), [label for label, _, _ in levels], color=INK)
         axis.set_ylim(len(levels) - 0.4, -0.6)
         axis.set_xlim(left=0)

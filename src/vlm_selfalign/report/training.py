@@ -10,6 +10,7 @@ from statistics import fmean
 from markupsafe import Markup
 
 from vlm_selfalign.report.folder import TrainingLog
+from vlm_selfalign.report.numbers import MINUS
 from vlm_selfalign.report.plots import AFTER, CHOSEN, FILTER, INK, REJECTED, THIRD, Curves, small_multiples
 
 POINTS = 400
@@ -100,5 +101,5 @@ def _displacement(lines: Sequence[dict[str, float]]) -> tuple[str, ...]:
     first, last = fmean(values[:tenth]), fmean(values[-tenth:])
     if last > first - 0.05 * abs(first):
         return ()
-    said = f"{first:.1f} to {last:.1f} nats".replace("-", "−")
+    said = f"{first:.1f} to {last:.1f} nats".replace("-", MINUS)
     return (f"The chosen answers became less likely, from {said} a pair: both sides are pushed down.",)

@@ -64,6 +64,7 @@ class Seal(TrainerCallback):
         if state.is_world_process_zero:
             draft = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             (draft / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing reads
+            self.folder.mkdir(parents=True, exist_ok=True)
             checkpoint.seal(draft, self.folder / f"step-{state.global_step}", state.global_step, self.spec)
             for old in sorted(self.folder.glob("step-*"), key=lambda path: int(path.name[5:]))[:-KEPT]:
                 shutil.rmtree(old)

@@ -16,6 +16,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,9 @@ from vlm_selfalign.train.texts import Texts
 from vlm_selfalign.train.trl import FitTrainer, arguments
 
 logger = logging.getLogger(__name__)
+
+POLL_S = 0.5
+"""Seconds between looks at the log of a fit in other processes."""
 
 
 class FitSpec(Settings):
@@ -73,7 +77,10 @@ class FitSpec(Settings):
         """What decides the outcome: all but where it is written and how the work is split."""
         model = self.model.model_dump(exclude={"path", "device", "batch_size"})
         chosen = (self.loss, self.settings, self.schedule.model_dump(), model, self.training.bf16, self.seed)
-        rows = digest_bytes(Path(self.rows).read_bytes())
+        try:
+            rows = digest_bytes(Path(self.rows).read_bytes())
+        except OSError as error:
+            raise UserError(f"{self.rows}: {error.strerror}") from None
         return digest(json.dumps(chosen, sort_keys=True), self.start, self.reference or self.start, rows)
 
 
@@ -102,7 +109,7 @@ def fit(spec: FitSpec, progress: Progress | None = None) -> Fitted:
     done = _finished(spec, key)
     if done:
         return done
-    if spec.training.processes > 1 and "LOCAL_RANK" not in os.environ:
+    if spec.training.processes > 1:
         return _launched(spec, key, progress)
     return _run(spec, key, progress)
 
@@ -110,11 +117,7 @@ def fit(spec: FitSpec, progress: Progress | None = None) -> Fitted:
 def read_rows(path: str) -> list[BaseRow]:
     """Rows of a JSONL file. Raises ``UserError`` with the line's number."""
     rows = []
-    try:
-        text = Path(path).read_text()
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(Path(path).read_text().splitlines(), 1):
         try:
             rows.append(ROW.validate_json(line))
         except ValueError as error:
@@ -202,18 +205,35 @@ def _launched(spec: FitSpec, key: str, progress: Progress | None) -> Fitted:
     spec.work.mkdir(parents=True, exist_ok=True)
     path = spec.work / "spec.json"
     path.write_text(spec.model_dump_json(indent=1))
-    config = spec.training.accelerate_config
     command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", str(spec.training.processes)]
-    command += ["--config_file", config] if config else ["--num_machines", "1", "--mixed_precision", "no"]
-    if not config and pick_device(spec.model.device).type == "cpu":
-        command += ["--cpu"]
-    ended = subprocess.run([*command, "--module", "vlm_selfalign.train.fit", str(path)], check=False)
+    command += ["--main_process_port", "0"]  # any free one: two fits may share a machine
+    if spec.training.accelerate_config:
+        command += ["--config_file", spec.training.accelerate_config]
+    else:
+        command += ["--multi_gpu", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    environment = dict(os.environ)
+    if pick_device(spec.model.device).type == "cpu":
+        # With --cpu accelerate starts one process whatever it is told (it counts on mpirun); so it starts them as if
+        # for GPUs and is told here that there are none.
+        environment["ACCELERATE_USE_CPU"] = "true"
+    command += ["--module", "vlm_selfalign.train.fit", str(path)]
+    with subprocess.Popen(command, env=environment) as running:
+        while running.poll() is None:
+            time.sleep(POLL_S)
+            _pass_on(spec, progress)
     done = _finished(spec, key)
     if done is None:
-        raise UserError(f"training under accelerate launch ended with exit code {ended.returncode}; see its messages")
+        raise UserError(f"training under accelerate launch ended with exit code {running.returncode}; see its messages")
     if progress:
         progress("train", done.steps, done.steps, done.metrics)
     return done
+
+
+def _pass_on(spec: FitSpec, progress: Progress | None) -> None:
+    log = read_log(spec.work / "log.jsonl") if progress else []
+    if progress and log:
+        steps = round(log[-1]["step"] / log[-1]["epoch"] * spec.schedule.epochs)
+        progress("train", int(log[-1]["step"]), steps, log[-1])
 
 
 def _on_this_process(model: ModelSettings) -> ModelSettings:
@@ -232,9 +252,13 @@ def _fresh_process_state() -> None:
 
 
 def main() -> None:
-    """``python -m vlm_selfalign.train.fit spec.json``."""
+    """``python -m vlm_selfalign.train.fit spec.json``: this process's part of a fit; it never starts others."""
     try:
-        fitted = fit(FitSpec.model_validate_json(Path(sys.argv[1]).read_text()))
+        spec = FitSpec.model_validate_json(Path(sys.argv[1]).read_text())
+        started = int(os.environ.get("WORLD_SIZE", "1"))
+        if started != spec.training.processes:
+            raise UserError(f"training.processes={spec.training.processes}, but accelerate launch started {started}")
+        fitted = _run(spec, spec.key(), None)
     except UserError as error:
         sys.exit(f"error: {error}")
     sys.stdout.write(fitted.model_dump_json() + "\n")

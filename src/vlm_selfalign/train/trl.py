@@ -97,7 +97,7 @@ class FitTrainer(DPOTrainer):
         if self.state.global_step == 0 and self.learner.same_start:
             theory = self.loss.at_start(inputs["columns"])
             if theory is not None:
-                check_start(float(parts.parts["preference"]), float(theory), exact=not self.args.bf16)
+                check_start(float(parts.parts["preference"].detach()), float(theory), exact=not self.args.bf16)
         share = float(self._items(inputs)) * self.accelerator.num_processes / self._step_items
         self._note(parts, share)
         return total * share
