@@ -138,7 +138,6 @@ class RunSettings(Settings):
     rounds: Annotated[int, Field(ge=1)] = 1
     block: Annotated[int, Field(ge=1)] = 1024
     """Samples whose dialogues are open at once."""
-    retry_failed: bool = False
     data: SourceSettings = SourceSettings()
     model: ModelSettings = ModelSettings()
     roles: dict[str, ModelSettings] = Field(default_factory=dict)

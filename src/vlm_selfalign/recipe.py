@@ -34,7 +34,7 @@ from vlm_selfalign.signals import Stop
 log = logging.getLogger(__name__)
 
 
-MAY_CHANGE = ("out", "retry_failed", "measure", "training", "model.device", "about")
+MAY_CHANGE = ("out", "measure", "training", "model.device", "about")
 """Settings that change no row and no weight (but for rounding), so an old run goes on with new ones."""
 
 VERSIONS = ("vlm-selfalign", "torch", "transformers", "trl", "peft", "accelerate", "pillow", "numpy")
@@ -122,41 +122,36 @@ class Run:
         earlier = {name: self.output(name, round_number) for name in stage.reads}
         inputs = {name: output.digest for name, output in earlier.items()}
         key = stage.key(round_number, self.settings.seed, self.roles.identities(), inputs)
-        done = self.ledger.finished(f"{round_number}-{stage.name}")
+        # The key is in the name: after a change of settings or source, nothing of before is in the way.
+        done = self.ledger.finished(f"{round_number}-{stage.name}-{key[:12]}")
 
         def steps(sample: Sample) -> Any:
             return method(sample, **{name: output.seen_by(sample) for name, output in earlier.items()})
 
-        index: list[tuple[str, str]] = []
-        counts: Counter[str] = Counter()
-        bar = tqdm(total=len(self.samples), desc=f"round {round_number} {stage.name}", unit="sample")
-        for block in _blocks(self.samples, self.settings.block):
-            keys = [digest(key, sample.id, sample.truth) for sample in block]
-            if not all(k in done for k in keys):
-                seeded = [sample.seeded(self.settings.seed, round_number) for sample in block]
-                with self.stop.in_batches():
-                    found = self.driver.run_block(steps, seeded)
-                fresh = [(k, _payload(f, stage, round_number)) for k, f in zip(keys, found, strict=True)]
-                done.append([(k, payload) for k, payload in fresh if k not in done])
-                _stop_if_all_failed(found, stage)
-            index += [(sample.id, k) for sample, k in zip(block, keys, strict=True)]
-            bar.update(len(block))
-            self._progress(round_number, stage.name, len(index), len(self.samples))
-        bar.close()
+        with tqdm(total=len(self.samples), desc=f"round {round_number} {stage.name}", unit="sample") as bar:
+            for block in _blocks(self.samples, self.settings.block):
+                self._block(stage, round_number, steps, done, [(digest(key, s.id, s.truth), s) for s in block])
+                bar.update(len(block))
+                self._progress(round_number, stage.name, bar.n, len(self.samples))
         self.ledger.seal()
         path = self._path(round_number, f"{stage.name}.jsonl")
-        index.sort()
-
-        def rows() -> Iterable[dict[str, Any]]:
-            for _, finished_key in index:
-                payload = done.first(finished_key)
-                if payload["drop"]:
-                    counts[payload["drop"]] += 1
-                yield from payload["rows"]
-
-        write_rows(path, rows())
+        counts: Counter[str] = Counter()
+        write_rows(path, _rows_of(done, counts))
         self._drops(round_number, stage.name, counts)
         self.outputs[round_number, stage.name] = Output(_digest(path), RowsFile(path))
+
+    def _block(
+        self, stage: Stage, round_number: int, steps: Any, done: Any, block: Sequence[tuple[str, Sample]]
+    ) -> None:
+        """Run a block that is not done; its finished samples replay from memory, so that its batches are the same."""
+        if all(key in done for key, _ in block):
+            return
+        seeded = [sample.seeded(self.settings.seed, round_number) for _, sample in block]
+        with self.stop.in_batches():
+            found = self.driver.run_block(steps, seeded)
+            payloads = [(key, _payload(f, stage, round_number)) for (key, _), f in zip(block, found, strict=True)]
+            done.append([(key, payload) for key, payload in payloads if key not in done])
+        _stop_if_all_failed(found, stage)
 
     # Folds
 
@@ -284,6 +279,14 @@ def _stop_if_all_failed(found: Sequence[Finished], stage: Stage) -> None:
     """A block in which every sample hit an exception is a bug of the method, not bad luck: show it."""
     if found and all(finished.error for finished in found):
         raise RuntimeError(f"stages.{stage.name}: every sample of a block failed; the first:\n{found[0].error}")
+
+
+def _rows_of(done: Any, drops: Counter[str]) -> Iterable[dict[str, Any]]:
+    """Rows of all finished samples in the order of their ids; why the others have none is counted on the way."""
+    for _, payload in done.ordered("sample"):
+        if payload["drop"]:
+            drops[payload["drop"]] += 1
+        yield from payload["rows"]
 
 
 def _reindexed(rows: Sequence[Row], stage: str, round_number: int) -> list[Row]:

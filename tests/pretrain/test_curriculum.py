@@ -12,17 +12,16 @@ from vlm_selfalign.pretrain.tasks import task
 
 
 def test_phases_never_go_back_and_wait_for_yes_no():
-    start = CURRICULUM[2].start
-    assert start is not None
-    assert phase_at(10, 0, 0.5) == 0
-    assert phase_at(10, 0, 0.95) == 1
-    assert phase_at(11, 1, 0.5) == 1
-    assert phase_at(start - 1, 1, 1.0) == 1
-    assert phase_at(start, 1, 1.0) == 2
-    assert phase_at(start, 0, 0.2) == 2
+    three = (*CURRICULUM, Phase("late", {"count": 1}, start=500))
+    assert phase_at(10, 0, 0.5, three) == 0
+    assert phase_at(10, 0, 0.95, three) == 1
+    assert phase_at(11, 1, 0.5, three) == 1
+    assert phase_at(499, 1, 1.0, three) == 1
+    assert phase_at(500, 1, 1.0, three) == 2
+    assert phase_at(500, 0, 0.2, three) == 2
 
 
-@pytest.mark.parametrize("name", ["existence", "colour", "count", "describe", "blind"])
+@pytest.mark.parametrize("name", ["existence", "colour", "count", "describe", "blind", "followup"])
 def test_tasks_are_deterministic_and_give_what_is_asked(name):
     shown, dials = scene(5), WorldSettings()
     first = task(name).branches(shown, random.Random(1), 2, dials)

@@ -40,20 +40,27 @@ def test_fast_vision_is_the_models_own(untrained):
 def test_a_packed_row_is_the_same_as_its_chats(untrained):
     model, maker = untrained
     shown = scene(1)
-    everything = Phase("all", {"existence": 2, "colour": 1, "count": 1, "describe": 2, "blind": 1})
+    everything = Phase("all", {"existence": 2, "colour": 1, "count": 1, "describe": 2, "blind": 1, "followup": 3})
     branches = exchanges(everything, shown, random.Random(0), DIALS)
     assert {branch.sees for branch in branches} == {True, False}
     packer = Packer(maker.tokenizer)
-    packed = packer.pack([branches[:2], branches])
+    system = "Be brief."
+    packed = packer.pack([branches[:2], branches], ["", system])
     features = vision.encode(model, vision.pixels([shown, shown], maker, DIALS))
     logits = model.lm_head(hidden(model, packer, packed, features))[1]
-    at = len(packer.prefix)
+    told = {"role": "system", "content": system}
+    at = prefix = len(packer.prefix) + 1 + len(packer.ids(system))
     for branch in branches:
         picture = [{"type": "image"}] if branch.sees else []
-        user = {"role": "user", "content": [*picture, {"type": "text", "text": branch.question}]}
-        chat = maker.apply_chat_template([user, {"role": "assistant", "content": branch.answer}])
+        turns = [*branch.before, (branch.question, branch.answer)]
+        chat = [told] * branch.sees
+        for number, (question, answer) in enumerate(turns):
+            text = {"type": "text", "text": question}
+            chat.append({"role": "user", "content": [*(picture if number == 0 else []), text]})
+            chat.append({"role": "assistant", "content": answer})
+        chat = maker.apply_chat_template(chat)
         inputs = maker(text=[chat], images=[draw(shown)] if branch.sees else None, return_tensors="pt")
-        own = inputs["input_ids"].shape[1] - (len(packer.prefix) if branch.sees else 0)
+        own = inputs["input_ids"].shape[1] - (prefix if branch.sees else 0)
         assert packed.ids_BT[1, at : at + own].tolist() == inputs["input_ids"][0, -own:].tolist()
         torch.testing.assert_close(logits[at : at + own], model(**inputs).logits[0, -own:], atol=1e-4, rtol=1e-4)
         at += own

@@ -13,7 +13,7 @@ from vlm_selfalign.core.rows import Demo, Origin, Pair, Row
 from vlm_selfalign.data.world import picture
 from vlm_selfalign.data.world.captions import Mention, caption, text
 from vlm_selfalign.data.world.scenes import Split, scene
-from vlm_selfalign.data.world.settings import COLOURS, KINDS, WorldSettings
+from vlm_selfalign.data.world.settings import WorldSettings
 
 QUESTION = "Describe the image."
 CONFIG: dict[str, Any] = {
@@ -225,6 +225,3 @@ def whole_run(folder: Path, pairs: int = 400) -> Path:
     (folder / "drops.jsonl").write_text("".join(json.dumps(line) + "\n" for line in drops))
     (folder / "metrics.json").write_text(json.dumps(metrics()))
     return folder
-
-
-assert set(COLOURS) and set(KINDS)

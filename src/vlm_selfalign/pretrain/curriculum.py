@@ -29,10 +29,13 @@ class Phase:
 
 CURRICULUM = (
     Phase("read", {"existence": 6, "colour": ALL}, start=0),
-    Phase("tell", {"existence": 5, "colour": ALL, "count": 1, "describe": 1, "blind": 0.2}, existence=0.93),
-    Phase("write", {"existence": 4, "colour": 1, "count": 1, "describe": 2, "blind": 0.2}, start=850),
+    Phase(
+        "tell", {"existence": 3, "colour": 1, "count": 1, "describe": 2, "blind": 0.2, "followup": 0.4}, existence=0.93
+    ),
 )
 """Reading cells comes first: with captions from the start yes/no stays at chance much longer."""
+
+SYSTEMS = ("You are a helpful assistant.", "Be brief.", "Say only what you see.", "Answer with Yes or No.")
 
 
 def phase_at(step: int, current: int, existence: float, curriculum: tuple[Phase, ...] = CURRICULUM) -> int:
@@ -44,6 +47,11 @@ def phase_at(step: int, current: int, existence: float, curriculum: tuple[Phase,
         if by_step or by_skill:
             return index
     return current
+
+
+def system_turn(chance: random.Random) -> str:
+    """What a row's system turn says: mostly nothing; only that such a turn is no surprise is learnt."""
+    return chance.choice(SYSTEMS) if chance.random() < 0.1 else ""
 
 
 def exchanges(phase: Phase, scene: Scene, chance: random.Random, dials: WorldSettings) -> list[Branch]:

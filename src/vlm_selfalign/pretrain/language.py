@@ -10,22 +10,27 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import Qwen2VLForConditionalGeneration
 
 from vlm_selfalign.core.seeds import rng
 from vlm_selfalign.data.world.scenes import Scene
 from vlm_selfalign.data.world.settings import WorldSettings
-from vlm_selfalign.pretrain.curriculum import CURRICULUM, exchanges, phase_at
+from vlm_selfalign.pretrain.curriculum import CURRICULUM, exchanges, phase_at, system_turn
+from vlm_selfalign.pretrain.muon import Muon
 from vlm_selfalign.pretrain.packing import Packed, Packer
 from vlm_selfalign.pretrain.probe import quick_accuracy
 
-STEPS = 1400
+STEPS = 800
 BATCH = 16
-LEARNING_RATE = 2e-3
-EMBEDDING_RATE = 0.03
-"""Of the learning rate: fast embeddings would run away from the visual tokens aligned to them."""
+MATRIX_RATE = 4e-3
+"""Learning rate of matrices, under Muon."""
+RATE = 2e-3
+"""Of norms and biases, under AdamW."""
+EMBEDDING_RATE = 6e-5
+"""Of embeddings: fast ones would run away from the visual tokens aligned to them."""
 
 STALLED_AT = 400
 STALLED_BELOW = 0.93
@@ -53,20 +58,20 @@ def learn(
     log: Callable[[dict[str, Any]], None] = lambda record: None,
 ) -> None:
     """Train everything but the vision tower. Raises ``Stalled`` when yes/no has not come by step 400."""
-    optimizer = _optimizer(model)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, steps))
+    optimizers = _optimizers(model)
+    schedules = [LambdaLR(optimizer, lambda step: rate(step, steps)) for optimizer in optimizers]
     phase, existence, began = 0, 0.0, time.process_time()
     for step, chosen in enumerate(_order(len(scenes), steps, seed)):
         phase = phase_at(step, phase, existence)
         chance = rng("pretrain", seed, step)
         rows = [exchanges(CURRICULUM[phase], scenes[n], chance, dials) for n in chosen]
-        packed = packer.pack(rows)
+        packed = packer.pack(rows, [system_turn(chance) for _ in rows])
         loss = packed_loss(model, packer, packed, features_NCD[chosen])
-        optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_((p for group in optimizer.param_groups for p in group["params"]), 1.0)
-        optimizer.step()
-        schedule.step()
+        for optimizer, schedule in zip(optimizers, schedules, strict=True):
+            optimizer.step()
+            optimizer.zero_grad()
+            schedule.step()
         record = {"stage": "language", "step": step, "phase": CURRICULUM[phase].name, "loss": loss.item()}
         if step % 50 == 49:
             skill = quick_accuracy(model, packer, *held_out)
@@ -78,15 +83,12 @@ def learn(
             raise Stalled(f"existence {existence:.3f} at step {STALLED_AT}")
 
 
-def _optimizer(model: Qwen2VLForConditionalGeneration) -> torch.optim.Optimizer:
+def _optimizers(model: Qwen2VLForConditionalGeneration) -> list[torch.optim.Optimizer]:
     text = model.model.language_model
-    embeddings = [text.embed_tokens.weight]
-    rest = [p for name, p in text.named_parameters() if "embed_tokens" not in name]
-    groups = [
-        {"params": rest, "lr": LEARNING_RATE},
-        {"params": embeddings, "lr": LEARNING_RATE * EMBEDDING_RATE},
-    ]
-    return torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.0)
+    layers = [p for name, p in text.named_parameters() if "embed_tokens" not in name]
+    matrices, vectors = [p for p in layers if p.ndim == 2], [p for p in layers if p.ndim == 1]
+    groups = [{"params": vectors, "lr": RATE}, {"params": [text.embed_tokens.weight], "lr": EMBEDDING_RATE}]
+    return [Muon(matrices, lr=MATRIX_RATE), torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.0)]
 
 
 def _order(count: int, steps: int, seed: int) -> Iterator[list[int]]:
@@ -103,12 +105,8 @@ def hidden(model: Qwen2VLForConditionalGeneration, packer: Packer, packed: Packe
     """Last hidden states [B, T, D] of packed rows, the pictures' features in place of their tokens."""
     text = model.model.language_model
     embedded_BTD = text.embed_tokens(packed.ids_BT)
-    first = packer.prefix.index(packer.prefix[2])
-    count = features_BCD.shape[1]
-    embedded_BTD = torch.cat(
-        [embedded_BTD[:, :first], features_BCD, embedded_BTD[:, first + count :]],
-        dim=1,
-    )
+    pictured_BT1 = (packed.ids_BT == packer.image)[..., None]
+    embedded_BTD = embedded_BTD.masked_scatter(pictured_BT1, features_BCD)
     # As numbers once, not once a layer.
     hides_B1TT = torch.zeros(packed.sees_B1TT.shape).masked_fill(~packed.sees_B1TT, float("-inf"))
     out = text(

@@ -88,8 +88,7 @@ def _embeddings(model: Qwen2VLForConditionalGeneration, tokenizer: Any) -> visio
     bare = tokenizer.convert_tokens_to_ids(list(COLOURS))
     shift = table[tokenizer.convert_tokens_to_ids("Yes")].clone()
     table[bare] = table[colours] + shift
-    something, nothing = table[model.config.image_token_id].clone(), table[model.config.video_token_id].clone()
-    return vision.Words(table[kinds].clone(), table[colours].clone(), something, nothing)
+    return vision.Words(table[kinds].clone(), table[colours].clone(), table[model.config.video_token_id].clone())
 
 
 @torch.no_grad()

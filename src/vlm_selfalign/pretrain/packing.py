@@ -14,12 +14,10 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from vlm_selfalign.pretrain.tasks import Branch
-from vlm_selfalign.pretrain.tokens import ASSISTANT, END, IMAGE, USER, VISION_END, VISION_START
+from vlm_selfalign.pretrain.tokens import ASSISTANT, END, IMAGE, SYSTEM, USER, VISION_END, VISION_START
 
 GRID = 4
-"""Visual tokens per side; with the two tokens before it, the picture takes positions 2 to 5."""
-
-AFTER_PICTURE = 2 + GRID + 1
+"""Visual tokens per side; a picture takes as many positions, however many tokens it has."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +38,10 @@ class Packer:
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         self._tokenizer = tokenizer
         self._known: dict[str, list[int]] = {}
-        names = (USER, VISION_START, IMAGE, VISION_END, ASSISTANT, END)
-        self.user, start, image, end, self.assistant, self.end = (self.token(name) for name in names)
-        self.prefix = [self.user, start, *[image] * GRID**2, end]
+        names = (SYSTEM, USER, ASSISTANT, END, IMAGE)
+        self.system, self.user, self.assistant, self.end, self.image = (self.token(name) for name in names)
+        picture = [self.token(VISION_START), *[self.image] * GRID**2, self.token(VISION_END)]
+        self.prefix = [self.user, *picture]
         self.pad: int = tokenizer.pad_token_id  # type: ignore[assignment]
 
     def token(self, name: str) -> int:
@@ -55,9 +54,9 @@ class Packer:
             self._known[text] = self._tokenizer.encode(text, add_special_tokens=False)
         return self._known[text]
 
-    def pack(self, rows: Sequence[Sequence[Branch]]) -> Packed:
-        """One row per picture, its exchanges one after the other."""
-        laid = [self._row(branches) for branches in rows]
+    def pack(self, rows: Sequence[Sequence[Branch]], systems: Sequence[str] = ()) -> Packed:
+        """One row per picture, its exchanges one after the other; ``systems`` are the rows' system turns, if any."""
+        laid = [self._row(row, system) for row, system in zip(rows, systems or [""] * len(rows), strict=True)]
         longest = max(len(row.ids) for row in laid)
         size = (len(rows), longest)
         ids_BT = torch.full(size, self.pad)
@@ -76,19 +75,27 @@ class Packer:
             weights_BT[b, here] = torch.tensor(row.weights)
         return Packed(ids_BT, positions_3BT, _visibility(owner_BT, blind_BT), targets_BT, weights_BT)
 
-    def _row(self, branches: Sequence[Branch]) -> _Row:
+    def _row(self, branches: Sequence[Branch], system: str) -> _Row:
         row = _Row()
-        pictured = [(2, 2 + cell // GRID, 2 + cell % GRID) for cell in range(GRID**2)]
-        positions = [_straight(0), _straight(1), *pictured, _straight(AFTER_PICTURE - 1)]
-        row.add(self.prefix, positions, owner=0, blind=False)
+        told = [self.system, *self.ids(system)] if system else []
+        at = len(told)
+        pictured = [(at + 2, at + 2 + cell // GRID, at + 2 + cell % GRID) for cell in range(GRID**2)]
+        after = at + 2 + GRID
+        positions = [*map(_straight, range(at + 2)), *pictured, _straight(after)]
+        row.add([*told, *self.prefix], positions, owner=0, blind=False)
         for number, branch in enumerate(branches, start=1):
-            asked = [*([] if branch.sees else [self.user]), *self.ids(branch.question), self.assistant]
-            answer = [*self.ids(branch.answer), self.end]
-            first = AFTER_PICTURE if branch.sees else 0
+            asked, answer = self._asked(branch), [*self.ids(branch.answer), self.end]
+            first = after + 1 if branch.sees else 0
             steps = [_straight(first + i) for i in range(len(asked) + len(answer))]
             row.add([*asked, *answer], steps, owner=number, blind=not branch.sees)
             row.learn(answer, branch.end_weight)
         return row
+
+    def _asked(self, branch: Branch) -> list[int]:
+        ids = [] if branch.sees else [self.user]
+        for question, answer in branch.before:
+            ids += [*self.ids(question), self.assistant, *self.ids(answer), self.end, self.user]
+        return [*ids, *self.ids(branch.question), self.assistant]
 
 
 Position = tuple[int, int, int]

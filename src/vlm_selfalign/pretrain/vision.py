@@ -84,8 +84,6 @@ class Words:
 
     kinds_KD: Tensor
     colours_KD: Tensor
-    something_D: Tensor
-    """Added to every filled cell, so that "look at all objects" is one direction: counting and listing need it."""
     nothing_D: Tensor
     """Not zero: the model normalises its input, and would blow the noise of an empty cell up to a random word."""
 
@@ -124,8 +122,7 @@ def align(
 def alignment_loss(out_NCD: Tensor, kinds: Tensor, colours: Tensor, words: Words) -> Tensor:
     """Squared error to the sum of the embeddings (or to ``nothing``) plus both cross-entropies."""
     there = kinds >= 0
-    filled_NCD = words.kinds_KD[kinds] + words.colours_KD[colours] + words.something_D
-    goal_NCD = torch.where(there[..., None], filled_NCD, words.nothing_D)
+    goal_NCD = torch.where(there[..., None], words.kinds_KD[kinds] + words.colours_KD[colours], words.nothing_D)
     regression = (out_NCD - goal_NCD).pow(2).sum(-1).mean() / words.scale
     sharp_ND = out_NCD[there] * (SHARPNESS / words.scale)
     kind = F.cross_entropy(sharp_ND @ words.kinds_KD.T, kinds[there])

@@ -146,6 +146,8 @@ def _run(spec: FitSpec, key: str, progress: Progress | None) -> Fitted:
     checkpoints = spec.work / "checkpoints"
     resume, passed = checkpoint.newest(checkpoints, key)
     notes = [*ignored_columns(items, loss, reads_spans=not isinstance(loss, TrlLoss)), *passed]
+    if spec.model.lora and spec.model.lora.dropout:
+        notes.append("model.lora.dropout is off: policy and reference must differ by what was learnt alone")
     if "reference" in loss.roles:
         remember_reference(trainer, trainer.args.per_device_train_batch_size, progress)
         if not loss.kl_texts:

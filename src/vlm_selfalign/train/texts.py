@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from vlm_selfalign.core.media import Media
@@ -20,6 +21,8 @@ from vlm_selfalign.models.encode import Answer, Encoder
 
 PER_TOKEN = ("mm_token_type_ids", "token_type_ids")
 """Model inputs with one number per token."""
+OPEN_PICTURES = 16
+"""Decoded pictures kept at hand: the texts of a row, and rows of one sample, show the same one."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class Texts:
         self.encoder = encoder
         self._media: dict[tuple[Media, ...], dict[str, Tensor]] = {}
         self._room = keep_bytes
+        self._open: dict[Media, Image.Image] = {}
 
     def encode(self, prompt: Prompt, answer: str, ends: bool, spans: Sequence[Span] | None) -> Text:
         """One text; ``spans`` None means that the whole answer counts. Raises what ``Encoder.batch`` raises."""
@@ -76,7 +80,9 @@ class Texts:
         return made | joined([self._media_of(text) for text in texts if text.prompt.media])
 
     def _encoded(self, prompt: Prompt, answer: str, ends: bool) -> tuple[dict[str, Tensor], Answer]:
-        batch = self.encoder.batch([prompt], [(answer, ends)], side="right")
+        if len(self._open) > OPEN_PICTURES:
+            self._open.clear()
+        batch = self.encoder.batch([prompt], [(answer, ends)], side="right", known=self._open)
         return batch.inputs, batch.answers[0]
 
     def _media_of(self, text: Text) -> dict[str, Tensor]:

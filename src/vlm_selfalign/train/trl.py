@@ -10,6 +10,7 @@ policy started from) or copy the adapter, so it is always given one that must ne
 from __future__ import annotations
 
 import math
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -212,11 +213,26 @@ def arguments(
     share = schedule.batch_size // training.processes
     micro = max(size for size in range(1, min(training.micro_batch, share) + 1) if share % size == 0)
     steps = math.ceil(math.ceil(rows / schedule.batch_size) * schedule.epochs)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*checkpointing.*deprecated", category=FutureWarning)  # TRL reads it
+        return DPOConfig(**_settings(loss, schedule, training, micro, steps, folder, seed, on_cpu))
+
+
+def _settings(
+    loss: Loss,
+    schedule: Schedule,
+    training: TrainingSettings,
+    micro: int,
+    steps: int,
+    folder: Path,
+    seed: int,
+    on_cpu: bool,
+) -> dict[str, Any]:
     scheduler = "constant_with_warmup" if schedule.scheduler == "constant" else schedule.scheduler
-    return DPOConfig(
+    return dict(
         output_dir=str(folder),
         per_device_train_batch_size=micro,
-        gradient_accumulation_steps=share // micro,
+        gradient_accumulation_steps=schedule.batch_size // training.processes // micro,
         num_train_epochs=schedule.epochs,
         learning_rate=schedule.learning_rate,
         lr_scheduler_type=scheduler,

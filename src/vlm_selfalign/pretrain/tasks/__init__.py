@@ -21,12 +21,14 @@ class Branch:
 
     ``end_weight`` is the loss weight of the end token: after a one-word answer it is certain and would drown the
     word. ``sees`` is False for a prompt without the picture.
+    ``before`` are finished turns (question, answer) of the same chat.
     """
 
     question: str
     answer: str
     end_weight: float = 0.1
     sees: bool = True
+    before: tuple[tuple[str, str], ...] = ()
 
 
 class Task(Protocol):
