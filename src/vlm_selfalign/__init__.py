@@ -14,7 +14,11 @@ Names are loaded when first used, so that importing the package costs nothing.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
+
+# Libraries below would report each training to their makers; nothing leaves this machine unless the user asks.
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 _WHERE = {
     "Choose": "core.requests",

@@ -60,11 +60,11 @@ def run(
     ``services`` answer in place of loaded models, by role: ``{"policy": Scripted(...)}``. A run that was interrupted
     goes on. Raises ``UserError``, ``TryAgain`` or ``Interrupted``.
     """
+    first = parts[0] if parts else None
+    settings = first if isinstance(first, RunSettings) else load_parts([p for p in parts if isinstance(p, (str, Path))])
     from vlm_selfalign.check import check
     from vlm_selfalign.recipe import Run
 
-    first = parts[0] if parts else None
-    settings = first if isinstance(first, RunSettings) else load_parts([p for p in parts if isinstance(p, (str, Path))])
     stop = stop or Stop()
     check(settings, services=services, show=show)
     whole = Run(settings, services=services, stop=stop)

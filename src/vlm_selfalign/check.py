@@ -32,16 +32,16 @@ def check(
     """
     stages = parse_stages(settings.stages)
     fits = [stage for stage in stages if stage.kind == "fit"]
-    for stage in fits:
-        _check_fit(stage, settings)
     for name, probe_settings in settings.measure.probes.items():
         resolve("probe", name, "measure.probes").build(probe_settings, f"measure.probes.{name}")
     sample = _check_data(settings, show)
+    _check_disk(settings, show)
     models = {"policy": settings.model, **settings.roles}
     for role, model in models.items():
         if role not in (services or {}) or any(stage.role == role for stage in fits):
             _check_model(role, model, sample, fits, show)
-    _check_disk(settings, show)
+    for stage in fits:
+        _check_fit(stage, settings)
 
 
 def _check_fit(stage: Stage, settings: RunSettings) -> None:
@@ -82,8 +82,10 @@ def _check_model(
     role: str, settings: ModelSettings, sample: Sample, fits: list[Stage], show: Callable[[str], None]
 ) -> None:
     from vlm_selfalign.models.encode import Encoder
+    from vlm_selfalign.models.load import quiet
     from vlm_selfalign.models.skeleton import free_memory, needs, skeleton
 
+    quiet()
     loaded = skeleton(settings)
     batch = Encoder.of(loaded).batch([sample.prompt])
     freeze = next((tuple(s.at(0).get("freeze", Schedule().freeze)) for s in fits if s.role == role), ())

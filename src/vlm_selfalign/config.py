@@ -45,6 +45,9 @@ class ModelSettings(Settings):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
     quantize: Literal["4bit"] | None = None
     device: str = "auto"
+    threads: Annotated[int, Field(ge=1)] | None = None
+    """CPU threads of torch. None: one for models under 20 M parameters, whose small products gain nothing from a
+    second and lose much when the machine has other work; torch's own number otherwise."""
     attention: str | None = None
     """transformers' ``attn_implementation``; None lets transformers choose."""
     batch_size: Annotated[int, Field(ge=1)] = 32

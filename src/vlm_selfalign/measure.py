@@ -47,6 +47,7 @@ def measure(run: Run) -> dict[str, Any]:
         "envelope": _envelope(answers, measures, draws, seed),
         "audit": _audit(run, words),
         "captions": {name: _captions(described[name]) for name in ("start", "trained") if name in described},
+        "media": {s.id: [m.model_dump(mode="json") for m in s.prompt.media] for s in samples[:SHOWN]},
         "seconds": {name: round(s, 2) for name, s in run.driver.seconds.items()},
     }
     write_atomic(run.folder / "items.jsonl", "".join(_item_lines(measures)))

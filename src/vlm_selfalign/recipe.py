@@ -34,7 +34,7 @@ from vlm_selfalign.signals import Stop
 log = logging.getLogger(__name__)
 
 
-MAY_CHANGE = ("out", "measure", "training", "model.device", "about")
+MAY_CHANGE = ("out", "measure", "training", "model.device", "model.threads", "about")
 """Settings that change no row and no weight (but for rounding), so an old run goes on with new ones."""
 
 VERSIONS = ("vlm-selfalign", "torch", "transformers", "trl", "peft", "accelerate", "pillow", "numpy")

@@ -11,7 +11,7 @@ from vlm_selfalign.data.world.settings import WorldSettings
 from vlm_selfalign.pretrain import vision
 from vlm_selfalign.pretrain.architecture import MERGE, PATCH, SIDE, build, configuration
 from vlm_selfalign.pretrain.curriculum import CURRICULUM, Phase, exchanges
-from vlm_selfalign.pretrain.language import hidden, packed_loss
+from vlm_selfalign.pretrain.forward import hidden, packed_loss
 from vlm_selfalign.pretrain.packing import Packer
 from vlm_selfalign.pretrain.tokens import SPECIAL, processor
 

@@ -39,7 +39,8 @@ def mirror_candidates(
     colours: bool = True,
     repeats: bool = True,
 ) -> Callable[[Sample], Steps[list[Pair]]]:
-    """All deletion pairs and all possible mirror pairs of one sample (``notes.role``: deletion, repeat, mirror).
+    """Deletion pairs and possible mirror pairs of one sample (``notes.role``: deletion, repeat, mirror), one for each
+    combination of the name before, the name chosen and the name rejected.
 
     ``repeats``: a sentence that only names again what was named is rejected like a denied one.
     ``threshold``: a kind is denied when the model's own P(yes) is at most this.
@@ -56,7 +57,8 @@ def mirror_candidates(
         verdict = yield from check_kinds(sample.prompt, kinds, words, colours=colours)
         answers = [examine(text, verdict, words, threshold) for text in texts]
         pairs = [pair for answer in answers for pair in _pairs(sample.prompt, answer, repeats)]
-        return list({(p.prompt.opening, p.chosen, p.rejected): p for p in pairs}.values())
+        # Draws that differ in wording only would teach the same thing many times over.
+        return list({tuple(pair.notes.values()): pair for pair in reversed(pairs)}.values())[::-1]
 
     return run
 

@@ -32,12 +32,14 @@ from transformers import (
     BitsAndBytesConfig,
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+from transformers.utils import logging as transformers_logging
 
 from vlm_selfalign.config import ModelSettings
 from vlm_selfalign.core.errors import UserError, nearest
 from vlm_selfalign.models.identity import cache_folder, identity_of
 
 EMBEDDED = Path(__file__).parent / "embedded"
+SMALL = 20_000_000
 _FROM_HUB = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.tiktoken"]
 
 
@@ -84,8 +86,15 @@ def load(settings: ModelSettings, trainable: bool = False) -> Loaded:
     model = _model(auto, source, settings)
     if base:
         model = _adapted(model, folder, settings.path, trainable)
+    _set_threads(model, settings.threads)
     identity = identity_of([folder, *([base] if base else [])], _changes_numbers(settings, model))
     return Loaded(model.eval(), processor, tokenizer, identity, is_vision, folder, base, settings.max_pixels)
+
+
+def quiet() -> None:
+    """Turn off transformers' own progress bars: a run shows its own."""
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
 
 
 def find(path: str, revision: str | None = None) -> Path:
@@ -211,6 +220,9 @@ def _model(auto: Any, folder: Path, settings: ModelSettings) -> Any:
     extra: dict[str, Any] = {"attn_implementation": settings.attention} if settings.attention else {}
     if settings.quantize:
         extra |= {"quantization_config": _four_bit(settings, device), "device_map": {"": device}}
+    if device.type == "meta":
+        with torch.device("meta"):
+            return auto.from_config(_config(folder, settings), trust_remote_code=settings.trust_remote_code)
     try:
         model, info = auto.from_pretrained(
             folder,
@@ -227,6 +239,11 @@ def _model(auto: Any, folder: Path, settings: ModelSettings) -> Any:
         missing = sorted(info["missing_keys"])
         raise UserError(f"model.path={settings.path}: weights lack {len(missing)} tensors, the first is {missing[0]}")
     return model if settings.quantize else model.to(device)
+
+
+def _set_threads(model: Any, wanted: int | None) -> None:
+    if model.device.type == "cpu" and (wanted or sum(p.numel() for p in model.parameters()) < SMALL):
+        torch.set_num_threads(wanted or 1)
 
 
 def _four_bit(settings: ModelSettings, device: torch.device) -> BitsAndBytesConfig:

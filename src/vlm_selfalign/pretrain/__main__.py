@@ -16,6 +16,7 @@ from vlm_selfalign.pretrain.curriculum import CURRICULUM
 from vlm_selfalign.pretrain.gate import failed, measure
 from vlm_selfalign.pretrain.language import BATCH, STEPS
 from vlm_selfalign.pretrain.lessons import PICTURES, teach
+from vlm_selfalign.pretrain.samples import draw_samples
 
 
 def main() -> None:
@@ -27,6 +28,7 @@ def main() -> None:
     draw_curves(given.out / LOG, given.out / CURVES)
     print(f"trained in {run['cpu_seconds']} CPU seconds; measuring {given.scenes} fresh scenes")  # noqa: T201
     figures = measure(given.out, given.scenes)
+    draw_samples(given.out, given.out / "samples.png")
     write_card(given.out, figures, given.scenes, run)
     for name, value in figures.items():
         print(f"{name:28s} {value:.4f}")  # noqa: T201

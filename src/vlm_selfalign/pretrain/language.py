@@ -1,17 +1,17 @@
 """Second lesson: the language model learns the curriculum behind cached visual features.
 
-Legend: B rows, T tokens, C visual tokens, D hidden size.
+Legend: N pictures, C visual tokens, D hidden size.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import Qwen2VLForConditionalGeneration
 
@@ -19,8 +19,9 @@ from vlm_selfalign.core.seeds import rng
 from vlm_selfalign.data.world.scenes import Scene
 from vlm_selfalign.data.world.settings import WorldSettings
 from vlm_selfalign.pretrain.curriculum import CURRICULUM, exchanges, phase_at, system_turn
+from vlm_selfalign.pretrain.forward import packed_loss
 from vlm_selfalign.pretrain.muon import Muon
-from vlm_selfalign.pretrain.packing import Packed, Packer
+from vlm_selfalign.pretrain.packing import Packer
 from vlm_selfalign.pretrain.probe import quick_accuracy
 
 STEPS = 800
@@ -41,32 +42,38 @@ class Stalled(Exception):
     """A seed that does not learn yes/no."""
 
 
-def rate(step: int, steps: int = STEPS) -> float:
+def rate(step: int) -> float:
     """Share of the learning rate: 40 steps up, flat to 60 %, then down to nothing in a line."""
-    return min((step + 1) / 40, 1.0, (steps - step) / (0.4 * steps))
+    return min((step + 1) / 40, 1.0, (STEPS - step) / (0.4 * STEPS))
+
+
+@dataclass(frozen=True)
+class Album:
+    """Scenes and the visual features of their pictures, [N, C, D]."""
+
+    scenes: Sequence[Scene]
+    features_NCD: Tensor
 
 
 def learn(
     model: Qwen2VLForConditionalGeneration,
     packer: Packer,
-    scenes: Sequence[Scene],
-    features_NCD: Tensor,
-    held_out: tuple[Sequence[Scene], Tensor],
+    train: Album,
+    held_out: Album,
     dials: WorldSettings,
     seed: int,
-    steps: int = STEPS,
     log: Callable[[dict[str, Any]], None] = lambda record: None,
 ) -> None:
     """Train everything but the vision tower. Raises ``Stalled`` when yes/no has not come by step 400."""
     optimizers = _optimizers(model)
-    schedules = [LambdaLR(optimizer, lambda step: rate(step, steps)) for optimizer in optimizers]
+    schedules = [LambdaLR(optimizer, rate) for optimizer in optimizers]
     phase, existence, began = 0, 0.0, time.process_time()
-    for step, chosen in enumerate(_order(len(scenes), steps, seed)):
+    for step, chosen in enumerate(_order(len(train.scenes), seed)):
         phase = phase_at(step, phase, existence)
         chance = rng("pretrain", seed, step)
-        rows = [exchanges(CURRICULUM[phase], scenes[n], chance, dials) for n in chosen]
+        rows = [exchanges(CURRICULUM[phase], train.scenes[n], chance, dials) for n in chosen]
         packed = packer.pack(rows, [system_turn(chance) for _ in rows])
-        loss = packed_loss(model, packer, packed, features_NCD[chosen])
+        loss = packed_loss(model, packer, packed, train.features_NCD[chosen])
         loss.backward()
         for optimizer, schedule in zip(optimizers, schedules, strict=True):
             optimizer.step()
@@ -74,7 +81,7 @@ def learn(
             schedule.step()
         record = {"stage": "language", "step": step, "phase": CURRICULUM[phase].name, "loss": loss.item()}
         if step % 50 == 49:
-            skill = quick_accuracy(model, packer, *held_out)
+            skill = quick_accuracy(model, packer, held_out.scenes, held_out.features_NCD)
             existence = skill["existence"]
             record |= skill | {"cpu_seconds": round(time.process_time() - began, 1)}
         if step % 10 == 9:
@@ -91,37 +98,11 @@ def _optimizers(model: Qwen2VLForConditionalGeneration) -> list[torch.optim.Opti
     return [Muon(matrices, lr=MATRIX_RATE), torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.0)]
 
 
-def _order(count: int, steps: int, seed: int) -> Iterator[list[int]]:
+def _order(count: int, seed: int) -> Iterator[list[int]]:
     generator = torch.Generator().manual_seed(seed)
     order: list[int] = []
-    for _ in range(steps):
+    for _ in range(STEPS):
         if len(order) < BATCH:
             order += torch.randperm(count, generator=generator).tolist()
         yield order[:BATCH]
         order = order[BATCH:]
-
-
-def hidden(model: Qwen2VLForConditionalGeneration, packer: Packer, packed: Packed, features_BCD: Tensor) -> Tensor:
-    """Last hidden states [B, T, D] of packed rows, the pictures' features in place of their tokens."""
-    text = model.model.language_model
-    embedded_BTD = text.embed_tokens(packed.ids_BT)
-    pictured_BT1 = (packed.ids_BT == packer.image)[..., None]
-    embedded_BTD = embedded_BTD.masked_scatter(pictured_BT1, features_BCD)
-    # As numbers once, not once a layer.
-    hides_B1TT = torch.zeros(packed.sees_B1TT.shape).masked_fill(~packed.sees_B1TT, float("-inf"))
-    out = text(
-        inputs_embeds=embedded_BTD,
-        attention_mask={"full_attention": hides_B1TT},
-        position_ids=packed.positions_3BT,
-        use_cache=False,
-    )
-    return out.last_hidden_state
-
-
-def packed_loss(model: Qwen2VLForConditionalGeneration, packer: Packer, packed: Packed, features_BCD: Tensor) -> Tensor:
-    """Weighted mean cross-entropy of the answers' tokens."""
-    learnt = packed.targets_BT >= 0
-    states = hidden(model, packer, packed, features_BCD)[learnt]
-    losses = F.cross_entropy(model.lm_head(states), packed.targets_BT[learnt], reduction="none")
-    weights = packed.weights_BT[learnt]
-    return (losses * weights).sum() / weights.sum()

@@ -66,12 +66,11 @@ def _once(
     generator = torch.Generator().manual_seed(seed)
     truth = vision.cells(train.scenes, dials)
     vision.align(model, train.patches_NPV, truth, words, generator, log=log)
-    features, held_features = _cached(model, train.patches_NPV), _cached(model, held_out.patches_NPV)
-    reading = vision.accuracy(held_features, *vision.cells(held_out.scenes, dials), words)
+    album = language.Album(train.scenes, _cached(model, train.patches_NPV))
+    unseen = language.Album(held_out.scenes, _cached(model, held_out.patches_NPV))
+    reading = vision.accuracy(unseen.features_NCD, *vision.cells(held_out.scenes, dials), words)
     log({"stage": "aligned", "seed": seed, **reading, "cpu_seconds": round(time.process_time(), 1)})
-    language.learn(
-        model, Packer(tokenizer), train.scenes, features, (held_out.scenes, held_features), dials, seed, log=log
-    )
+    language.learn(model, Packer(tokenizer), album, unseen, dials, seed, log)
     return model
 
 

@@ -11,6 +11,7 @@ from transformers import Qwen2VLForConditionalGeneration
 from vlm_selfalign.core.seeds import rng
 from vlm_selfalign.data.world.scenes import Scene
 from vlm_selfalign.data.world.settings import WorldSettings
+from vlm_selfalign.pretrain.forward import hidden
 from vlm_selfalign.pretrain.packing import Packer
 from vlm_selfalign.pretrain.tasks import Branch, task
 
@@ -22,8 +23,6 @@ def quick_accuracy(
     model: Qwen2VLForConditionalGeneration, packer: Packer, scenes: Sequence[Scene], features_NCD: Tensor
 ) -> dict[str, float]:
     """Share of questions whose likeliest first token is right, by task."""
-    from vlm_selfalign.pretrain.language import hidden
-
     asked = [_questions(scene, number) for number, scene in enumerate(scenes)]
     right: dict[str, list[bool]] = {name: [] for name in ASKED}
     for start in range(0, len(scenes), 50):

@@ -99,14 +99,13 @@ def align(
     truth: tuple[Tensor, Tensor],
     words: Words,
     generator: torch.Generator,
-    steps: int = STEPS,
     log: Callable[[dict[str, Any]], None] = lambda record: None,
 ) -> None:
     """Train the vision tower alone, towards embeddings that stay as they are."""
     learnt = list(model.model.visual.parameters())
     optimizer = torch.optim.AdamW(learnt, lr=LEARNING_RATE, weight_decay=0.01)
-    schedule = LambdaLR(optimizer, lambda step: min((step + 1) / 20, 1.2 * (1 - step / steps), 1))
-    for step, chosen in enumerate(_batches(len(patches_NPV), steps, generator)):
+    schedule = LambdaLR(optimizer, lambda step: min((step + 1) / 20, 1.2 * (1 - step / STEPS), 1))
+    for step, chosen in enumerate(_batches(len(patches_NPV), generator)):
         out_NCD = encode(model, patches_NPV[chosen])
         kinds, colours = truth[0][chosen], truth[1][chosen]
         loss = alignment_loss(out_NCD, kinds, colours, words)
@@ -115,7 +114,7 @@ def align(
         nn.utils.clip_grad_norm_(learnt, 1.0)
         optimizer.step()
         schedule.step()
-        if step % 10 == 0 or step == steps - 1:
+        if step % 10 == 0 or step == STEPS - 1:
             log({"stage": "vision", "step": step, "loss": loss.item(), **accuracy(out_NCD, kinds, colours, words)})
 
 
@@ -141,9 +140,9 @@ def accuracy(out_NCD: Tensor, kinds: Tensor, colours: Tensor, words: Words) -> d
     return {name: hits.float().mean().item() for name, hits in [("kind", kind), ("colour", colour), ("empty", empty)]}
 
 
-def _batches(count: int, steps: int, generator: torch.Generator) -> Iterator[Tensor]:
+def _batches(count: int, generator: torch.Generator) -> Iterator[Tensor]:
     order = torch.empty(0, dtype=torch.long)
-    for _ in range(steps):
+    for _ in range(STEPS):
         if len(order) < BATCH:
             order = torch.cat([order, torch.randperm(count, generator=generator)])
         yield order[:BATCH]

@@ -75,7 +75,7 @@ class FitSpec(Settings):
 
     def key(self) -> str:
         """What decides the outcome: all but where it is written and how the work is split."""
-        model = self.model.model_dump(exclude={"path", "device", "batch_size"})
+        model = self.model.model_dump(exclude={"path", "device", "threads", "batch_size"})
         chosen = (self.loss, self.settings, self.schedule.model_dump(), model, self.training.bf16, self.seed)
         try:
             rows = digest_bytes(Path(self.rows).read_bytes())
