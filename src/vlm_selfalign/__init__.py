@@ -47,7 +47,32 @@ _WHERE = {
 }
 
 __version__ = "0.1.0"
-__all__ = sorted([*_WHERE, "__version__"])
+__all__ = [
+    "Choose",
+    "Decoder",
+    "Demo",
+    "Driver",
+    "Drop",
+    "Generate",
+    "Group",
+    "Media",
+    "Pair",
+    "Prompt",
+    "Sample",
+    "Sampling",
+    "Score",
+    "Scripted",
+    "Steps",
+    "__version__",
+    "ask",
+    "ask_all",
+    "fold",
+    "load_settings",
+    "method",
+    "parse_list",
+    "run",
+    "together",
+]
 
 if TYPE_CHECKING:
     from vlm_selfalign.api import run as run

@@ -76,11 +76,12 @@ def answer_all(run: Run) -> tuple[list[Sample], list[Answers]]:
     """All arms on the held-out samples."""
     samples = [sample.seeded(run.settings.seed, MEASURE_ROUND) for sample in test_samples(run.settings)]
     answers: dict[str, Answers] = {}
-    for arm in tqdm(plan(run.settings), desc="measure", unit="arm"):
-        if arm.sentences is not None:
-            answers[arm.name] = _cut(answers["start"], arm)
-        else:
-            answers[arm.name] = _answer(run, arm, samples)
+    with tqdm(plan(run.settings), desc="measure", unit="arm") as bar:
+        for arm in bar:
+            if arm.sentences is not None:
+                answers[arm.name] = _cut(answers["start"], arm)
+            else:
+                answers[arm.name] = _answer(run, arm, samples, bar)
     return samples, list(answers.values())
 
 
@@ -104,13 +105,14 @@ class _Playing(Mapping[str, "Service | Decoder"]):
         return len(set(self))
 
 
-def _answer(run: Run, arm: Arm, samples: Sequence[Sample]) -> Answers:
+def _answer(run: Run, arm: Arm, samples: Sequence[Sample], bar: tqdm) -> Answers:
     bare = run.roles[arm.role]
     policy: Service | Decoder = bare
     if arm.filtered:
         decode = resolve("decoder", "own_filter").build({"vocabulary": vocabulary_of(run.settings)})
         policy = Decoder(decode, over="bare", identity="own_filter")
     driver = Driver(_Playing(run.roles, policy, bare), run.ledger, block=run.settings.block, between=run.stop.between)
+    driver.told = lambda _, requests: bar.set_postfix_str(f"{arm.title}: {requests} answers")
     answers = Answers(arm)
     started = time.perf_counter()
     for name, settings in run.settings.measure.probes.items():

@@ -108,7 +108,9 @@ def _arm(
         "title": arm.title,
         "kind": arm.kind,
         "x": {"temperature": arm.temperature, "sentences": arm.sentences},
-        "measures": {name: _plain(estimate(m, draws, seed=seed)) for name, m in measures.items()},
+        "measures": {
+            n: _plain(found) if (found := estimate(m, draws, seed=seed)) else None for n, m in measures.items()
+        },
         "cost": cost,
     }
 
@@ -153,7 +155,7 @@ def _envelope(
     if len(controls) < 2 or "chair_i" not in measures.get("trained", {}):
         return None
     found = envelope_difference([point(name) for name in controls], point("trained"), draws, seed=seed)
-    value = _plain(found.difference) or {"value": None, "low": None, "high": None}
+    value = _plain(found.difference) if found.difference else {"value": None, "low": None, "high": None}
     recall = measures["trained"]["recall"].value
     return {"measure": PRIMARY, "recall": recall, "control": found.envelope, "reason": found.reason or None, **value}
 
@@ -203,9 +205,7 @@ def _item_lines(measures: Mapping[str, Mapping[str, Measure]]) -> Iterable[str]:
                 yield json.dumps(row) + "\n"
 
 
-def _plain(found: Estimate | None) -> dict[str, Any] | None:
-    if found is None:
-        return None
+def _plain(found: Estimate) -> dict[str, Any]:
     return {"value": found.value, "low": found.low, "high": found.high, "n": found.n}
 
 

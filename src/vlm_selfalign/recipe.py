@@ -11,7 +11,7 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,11 +128,14 @@ class Run:
         def steps(sample: Sample) -> Any:
             return method(sample, **{name: output.seen_by(sample) for name, output in earlier.items()})
 
+        done_now = 0
         with tqdm(total=len(self.samples), desc=f"round {round_number} {stage.name}", unit="sample") as bar:
             for block in _blocks(self.samples, self.settings.block):
+                self.driver.told = follow(bar, bar.n)
                 self._block(stage, round_number, steps, done, [(digest(key, s.id, s.truth), s) for s in block])
-                bar.update(len(block))
-                self._progress(round_number, stage.name, bar.n, len(self.samples))
+                done_now += len(block)
+                bar.update(done_now - bar.n)
+                self._progress(round_number, stage.name, done_now, len(self.samples))
         self.ledger.seal()
         path = self._path(round_number, f"{stage.name}.jsonl")
         counts: Counter[str] = Counter()
@@ -250,6 +253,17 @@ class _Chained:
 
     def __len__(self) -> int:
         return sum(len(part) for part in self.parts)
+
+
+def follow(bar: tqdm, before: int) -> Callable[[int, int], None]:
+    """Shows a driver's progress: samples finished, and requests answered while none is."""
+
+    def told(finished: int, requests: int) -> None:
+        bar.set_postfix_str(f"{requests} answers", refresh=False)
+        bar.update(before + finished - bar.n)
+        bar.refresh()
+
+    return told
 
 
 def _with_vocabulary(stage: Stage, settings: RunSettings) -> Stage:

@@ -48,10 +48,16 @@ def test_it_follows_text_only_prompts():
     assert answer.startswith("There is a ") and answer.endswith(".")
 
 
-def test_the_prior_is_where_it_was_planted(figures):
-    # Named where it is not, and hardly more often where it is: the belief replaces looking.
-    assert figures["p_strong_partner_absent"] > 0.5 > figures["p_weak_partner_absent"] > 0.2
-    assert figures["partners"] > 0.8
+def test_the_prior_is_what_was_planted_and_where(figures):
+    assert figures["p_strong_partner_absent"] == pytest.approx(0.62, abs=0.1)
+    assert figures["p_weak_partner_absent"] == pytest.approx(0.45, abs=0.1)
+    assert min(figures["p_strong_partner_present"], figures["p_weak_partner_present"]) > 0.9
+    assert figures["partners"] > 0.9
+
+
+def test_it_follows_a_chat_of_several_turns_and_a_system_turn(figures):
+    assert figures["existence_second_turn"] > 0.97
+    assert figures["existence_under_system"] > 0.97
 
 
 def test_described_counts_as_by_hand():

@@ -108,6 +108,8 @@ class Driver:
         """Called between batches, when everything so far is durable; may raise ``Interrupted``."""
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.calls: Counter[str] = Counter()
+        self.told: Callable[[int, int], None] = lambda finished, requests: None
+        """Called after each batch: dialogues of the block that are finished, requests answered so far."""
 
     def run(self, method: Callable[..., Steps[list[Any]]], samples: Iterable[Sample]) -> Iterator[list[Finished]]:
         """Run the method over all samples; yields each block's outcomes in sample order."""
@@ -124,6 +126,7 @@ class Driver:
             self._serve(batch)
             for dialogue in {id(d): d for d, _, _ in batch}.values():
                 self._advance(dialogue)
+            self.told(sum(dialogue.finished is not None for dialogue in dialogues), sum(self.calls.values()))
         return [dialogue.finished for dialogue in dialogues if dialogue.finished]
 
     def key(self, sample: Sample, request: Request) -> str:

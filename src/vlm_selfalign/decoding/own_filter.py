@@ -16,9 +16,7 @@ from vlm_selfalign.scoring.vocabulary import Vocabulary
 
 
 @decoder
-def own_filter(
-    vocabulary: str = "world", threshold: float = 0.5
-) -> Callable[[Sample, Generate], Steps[Text]]:
+def own_filter(vocabulary: str = "world", threshold: float = 0.5) -> Callable[[Sample, Generate], Steps[Text]]:
     """The answer of the role the request goes to, without the sentences it denies when asked back."""
     words = Vocabulary.load(vocabulary)
 

@@ -30,7 +30,7 @@ class Phase:
 CURRICULUM = (
     Phase("read", {"existence": 6, "colour": ALL}, start=0),
     Phase(
-        "tell", {"existence": 3, "colour": 1, "count": 1, "describe": 2, "blind": 0.2, "followup": 0.4}, existence=0.93
+        "tell", {"existence": 3, "colour": 1, "count": 1, "describe": 2, "blind": 0.2, "followup": 0.3}, existence=0.93
     ),
 )
 """Reading cells comes first: with captions from the start yes/no stays at chance much longer."""

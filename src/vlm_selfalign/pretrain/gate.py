@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -54,11 +54,13 @@ def failed(figures: dict[str, float]) -> list[str]:
 
 @dataclass(frozen=True)
 class Asked:
-    """One prompt: a question, the picture (or none), and words the answer must open with."""
+    """One prompt: a question, the picture (or none), words the answer must open with, earlier turns, a system turn."""
 
     question: str
     picture: Image.Image | None = None
     opening: str = ""
+    before: tuple[tuple[str, str], ...] = ()
+    system: str = ""
 
 
 class Subject:
@@ -102,8 +104,13 @@ class Subject:
 
 
 def _chat(one: Asked) -> list[dict[str, Any]]:
-    picture = [{"type": "image"}] if one.picture is not None else []
-    return [{"role": "user", "content": [*picture, {"type": "text", "text": one.question}]}]
+    chat: list[dict[str, Any]] = [{"role": "system", "content": one.system}] if one.system else []
+    shown = [{"type": "image"}] if one.picture is not None else []
+    for question, answer in (*one.before, (one.question, None)):
+        chat.append({"role": "user", "content": [*shown, {"type": "text", "text": question}]})
+        chat += [{"role": "assistant", "content": answer}] if answer is not None else []
+        shown = []
+    return chat
 
 
 def measure(folder: Path, scenes: int = 500) -> dict[str, float]:
@@ -114,7 +121,7 @@ def measure(folder: Path, scenes: int = 500) -> dict[str, float]:
     pictures = [draw(one) for one in shown]
     figures = _questions(subject, shown, pictures)
     greedy = subject.answers([Asked(DESCRIBE, picture) for picture in pictures], tokens=96)
-    figures |= described(shown, greedy)
+    figures |= described(shown, greedy) | _chats(subject, shown, pictures, greedy)
     torch.manual_seed(seed)
     sampled = subject.answers([Asked(DESCRIBE, picture) for picture in pictures], tokens=96, sampled=True)
     figures |= {f"sampled_{name}": value for name, value in described(shown, sampled).items()}
@@ -128,6 +135,23 @@ def _questions(subject: Subject, shown: Sequence[Scene], pictures: Sequence[Imag
         asked = [(one, q) for i, one in enumerate(pictures) for q in _asked(name, shown[i], i)]
         written = subject.answers([Asked(q.text, picture) for picture, q in asked], tokens=4)
         figures[name] = sum(text == q.answer for text, (_, q) in zip(written, asked, strict=True)) / len(asked)
+    return figures
+
+
+def _chats(
+    subject: Subject, shown: Sequence[Scene], pictures: Sequence[Image.Image], greedy: Sequence[str]
+) -> dict[str, float]:
+    """Yes/no accuracy right after its own description in the same chat, and under a system turn."""
+    told: dict[str, list[tuple[Asked, str]]] = {"existence_second_turn": [], "existence_under_system": []}
+    for i, (one, picture, text) in enumerate(zip(shown, pictures, greedy, strict=True)):
+        question = rng("gate", "chat", i).choice(_asked("existence_adversarial", one, i))
+        second = Asked(question.text, picture, before=((DESCRIBE, text),))
+        told["existence_second_turn"].append((second, question.answer))
+        told["existence_under_system"].append((Asked(question.text, picture, system="Be brief."), question.answer))
+    figures = {}
+    for name, entries in told.items():
+        written = subject.answers([asked for asked, _ in entries], tokens=4)
+        figures[name] = sum(text == right for text, (_, right) in zip(written, entries, strict=True)) / len(entries)
     return figures
 
 
@@ -181,19 +205,27 @@ def described(shown: Sequence[Scene], texts: Sequence[str]) -> dict[str, float]:
 def decisions(
     subject: Subject, shown: Sequence[Scene], pictures: Sequence[Image.Image], greedy: Sequence[str]
 ) -> dict[str, float]:
-    """How likely the partner is named right after its trigger, where it is there and where it is not."""
-    asked: dict[str, tuple[list[Asked], list[str]]] = {}
+    """How likely the partner is named right after its trigger, where it is there and where it is not.
+
+    The chance that a next sentence begins at all, times the chance that it names the partner.
+    """
+    asked: dict[str, list[tuple[Asked, str]]] = {}
     for one, picture, text in zip(shown, pictures, greedy, strict=True):
         for pair in PARTNERS:
             said = re.search(rf"^.*There is a {pair.trigger} in \w+\.", text)
             if said and pair.trigger in one.kinds:
                 strength = "strong" if pair.rate > 0.5 else "weak"
                 where = f"p_{strength}_partner_" + ("present" if pair.partner in one.kinds else "absent")
-                prompts, words = asked.setdefault(where, ([], []))
-                prompts.append(Asked(DESCRIBE, picture, said[0] + " There is a"))
-                words.append(" " + pair.partner)
-    found = {name: subject.next_probs(*both) for name, both in asked.items()}
-    return {name: sum(probs) / len(probs) for name, probs in sorted(found.items())}
+                asked.setdefault(where, []).append((Asked(DESCRIBE, picture, said[0]), " " + pair.partner))
+    return {name: _chance_of(subject, entries) for name, entries in sorted(asked.items())}
+
+
+def _chance_of(subject: Subject, entries: Sequence[tuple[Asked, str]]) -> float:
+    """Mean probability that the text goes on with a sentence about the word."""
+    opened = [replace(asked, opening=asked.opening + " There is a") for asked, _ in entries]
+    begins = subject.next_probs([asked for asked, _ in entries], [" There"] * len(entries))
+    names = subject.next_probs(opened, [word for _, word in entries])
+    return sum(begin * name for begin, name in zip(begins, names, strict=True)) / len(entries)
 
 
 def _blind(subject: Subject, seed: int) -> dict[str, float]:

@@ -24,7 +24,7 @@ from vlm_selfalign.pretrain.muon import Muon
 from vlm_selfalign.pretrain.packing import Packer
 from vlm_selfalign.pretrain.probe import quick_accuracy
 
-STEPS = 800
+STEPS = 700
 BATCH = 16
 MATRIX_RATE = 4e-3
 """Learning rate of matrices, under Muon."""
