@@ -13,5 +13,6 @@ def test_every_public_name_is_there():
 
 
 def test_importing_the_package_loads_nothing_heavy():
-    code = "import sys, vlm_selfalign as sa; sa.Pair, sa.method; print(sorted({'torch', 'transformers', 'trl'} & set(sys.modules)))"
+    code = "import sys, vlm_selfalign as sa; sa.Pair, sa.method"
+    code += "; print(sorted({'torch', 'transformers', 'trl'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"

@@ -99,6 +99,7 @@ def _arm(
     answers: Answers, measures: Mapping[str, Measure], draws: int, seed: int, before: Mapping[str, Any]
 ) -> dict[str, Any]:
     arm = answers.arm
+    estimates = {name: estimate(measured, draws, seed=seed) for name, measured in measures.items()}
     cost = {"calls_per_sample": answers.calls, "seconds_per_sample": answers.seconds}
     if answers.calls is None:
         # Everything was remembered, so nothing was paid this time: keep what it cost when it was.

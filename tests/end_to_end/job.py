@@ -1,4 +1,4 @@
-"""A job for the kill tests: makes the rows of a recipe, with scripted replies or the shipped model, one batch a time."""
+"""A job for the kill tests: makes the rows of a recipe, scripted or with the shipped model."""
 
 import sys
 import time

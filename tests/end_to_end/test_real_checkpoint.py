@@ -44,7 +44,13 @@ def scripted(request):
 
 def run(photos, checkpoint, out, *more):
     parts = ["apasi", "qwen2_5_vl_7b_lora", f"data.path={photos}", f"out={out}", f"model.path={checkpoint}"]
-    parts += ["model.dtype=float32", "model.max_pixels=3136", "model.device=cpu", "model.lora.r=16", "model.lora.alpha=32"]
+    parts += [
+        "model.dtype=float32",
+        "model.max_pixels=3136",
+        "model.device=cpu",
+        "model.lora.r=16",
+        "model.lora.alpha=32",
+    ]
     parts += ["training.bf16=false", "training.gradient_checkpointing=false", "training.micro_batch=4"]
     parts += ["rounds=1", "data.vocabulary=coco", "measure.holdout=0", "stages.pairs.rate=0.3", *more]
     return sa.run(*parts, services={"policy": sa.Scripted(scripted)}, show=lambda line: None, verb="train")
