@@ -109,9 +109,7 @@ def _arm(
         "title": arm.title,
         "kind": arm.kind,
         "x": {"temperature": arm.temperature, "sentences": arm.sentences},
-        "measures": {
-            n: _plain(found) if (found := estimate(m, draws, seed=seed)) else None for n, m in measures.items()
-        },
+        "measures": {name: _plain(found) for name, found in estimates.items() if found},
         "cost": cost,
     }
 
