@@ -19,7 +19,7 @@ def draw_samples(folder: Path, picture: Path) -> None:
     shown = [scene(index, "test", 1) for index in range(COLUMNS * ROWS)]
     pictures = [draw(one) for one in shown]
     written = Subject(folder).answers([Asked(DESCRIBE, one) for one in pictures], tokens=96)
-    figure = Figure(figsize=(2.1 * COLUMNS, 3.1 * ROWS), layout="constrained")
+    figure = Figure(figsize=(2.1 * COLUMNS, 3.2 * ROWS), layout="constrained")
     axes = figure.subplots(ROWS, COLUMNS).flat
     for axis, one, pixels, text in zip(axes, shown, pictures, written, strict=True):
         axis.imshow(pixels, interpolation="nearest")
@@ -29,5 +29,5 @@ def draw_samples(folder: Path, picture: Path) -> None:
             right = colours.get(said[1]) == said[2]
             style = {"color": "black" if right else "crimson", "weight": "normal" if right else "bold"}
             axis.text(0, 70 + 6 * line, said[0], fontsize=8, va="top", **style)
-        axis.text(0, 70 + 6 * 6, " ", fontsize=8)
+        axis.text(0, 70 + 6 * 6, " ", fontsize=8, va="top")  # room below, so that no caption is cut
     figure.savefig(picture, dpi=110)
