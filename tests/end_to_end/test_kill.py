@@ -62,3 +62,17 @@ def test_three_kills_on_the_shipped_model(tmp_path):
         kill_at_random(tmp_path / "cut", tmp_path / "cut.log", "model", overrides, 2.0, chance)
     finish(tmp_path / "cut", tmp_path / "cut.log", "model", *overrides)
     assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
+
+
+def test_a_signal_finishes_the_batch_says_so_and_loses_nothing(tmp_path):
+    overrides = ["data.limit=12", "block=6", "stages.candidates.samples=2", "model.batch_size=4"]
+    command = [sys.executable, "-m", "vlm_selfalign.cli", "pairs", "mirror", f"out={tmp_path}/cut", *overrides]
+    job = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while job.poll() is None and not begun(tmp_path / "cut"):
+        time.sleep(0.01)
+    job.send_signal(signal.SIGTERM)
+    _, told = job.communicate(timeout=300)
+    assert job.returncode == 143 and "the same command continues" in told.splitlines()[-1]
+    assert subprocess.run(command, capture_output=True).returncode == 0
+    finish(tmp_path / "whole", tmp_path / "whole.log", "model", *overrides)
+    assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
