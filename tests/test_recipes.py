@@ -25,7 +25,8 @@ def test_it_runs_at_smoke_size(recipe, tmp_path):
     lines = []
     result = sa.run(recipe, "size=smoke", f"out={tmp_path}/run", show=lines.append)
     assert any(line.startswith("page: ") for line in lines)
-    for name in ("run.json", "metrics.json", "report.html", "drops.jsonl", "items.jsonl", "rounds/0/policy/MANIFEST.json"):
+    made = ("run.json", "metrics.json", "report.html", "drops.jsonl", "items.jsonl", "rounds/0/policy/MANIFEST.json")
+    for name in made:
         assert (result.folder / name).is_file(), name
     assert (result.policy / "model.safetensors").is_file()
     log = [json.loads(line) for line in (result.policy / "log.jsonl").read_text().splitlines()]

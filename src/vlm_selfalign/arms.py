@@ -5,8 +5,8 @@ Each arm is a model version and a way to decode; its captions come from the same
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,8 +44,11 @@ class Answers:
     arm: Arm
     captions: dict[str, Demo] = field(default_factory=dict)
     items: dict[str, list[Labelled]] = field(default_factory=dict)
+    asked: Counter[str] = field(default_factory=Counter)
+    """Requests by kind that its captions took, remembered ones too."""
     calls: float | None = None
     seconds: float | None = None
+    """Per sample; None where nothing of a kind was answered in this process, so that no rate is known."""
 
 
 def plan(settings: Any) -> list[Arm]:
@@ -82,6 +85,7 @@ def answer_all(run: Run) -> tuple[list[Sample], list[Answers]]:
                 answers[arm.name] = _cut(answers["start"], arm)
             else:
                 answers[arm.name] = _answer(run, arm, samples, bar)
+    _count_costs(run, answers.values(), len(samples))
     return samples, list(answers.values())
 
 
@@ -114,19 +118,27 @@ def _answer(run: Run, arm: Arm, samples: Sequence[Sample], bar: tqdm) -> Answers
     driver = Driver(_Playing(run.roles, policy, bare), run.ledger, block=run.settings.block, between=run.stop.between)
     driver.told = lambda _, requests: bar.set_postfix_str(f"{arm.title}: {requests} answers")
     answers = Answers(arm)
-    started = time.perf_counter()
     for name, settings in run.settings.measure.probes.items():
         if name == "captions":
             settings = {**settings, "temperature": arm.temperature} if arm.temperature else settings
             _ask(run, driver, _probe(run, name, settings, samples), samples, answers)
-            if driver.calls:
-                answers.calls = sum(driver.calls.values()) / len(samples)
-                answers.seconds = (time.perf_counter() - started) / len(samples)
+            answers.asked = Counter(driver.asked)
         elif arm.probed:
             _ask(run, driver, _probe(run, name, settings, samples), samples, answers)
     for part, seconds in driver.seconds.items():
         run.driver.seconds[part] += seconds
+    run.driver.served.update(driver.served)
     return answers
+
+
+def _count_costs(run: Run, answers: Iterable[Answers], samples: int) -> None:
+    """Calls and seconds as if nothing had been remembered: arms share replies, and a shared reply is not free."""
+    driver = run.driver
+    for one in answers:
+        if samples and one.asked and all(driver.served[kind] for kind in one.asked):
+            one.calls = sum(one.asked.values()) / samples
+            rates = {kind: driver.seconds[kind] / driver.served[kind] for kind in one.asked}
+            one.seconds = sum(count * rates[kind] for kind, count in one.asked.items()) / samples
 
 
 def _probe(run: Run, name: str, settings: Mapping[str, Any], samples: Sequence[Sample]) -> Callable[[Sample], Any]:
@@ -159,4 +171,4 @@ def _cut(start: Answers, arm: Arm) -> Answers:
     for sample, row in start.captions.items():
         spans = split_sentences(row.answer)[: arm.sentences]
         cut[sample] = row.model_copy(update={"answer": row.answer[: spans[-1][1]] if spans else ""})
-    return Answers(arm, cut, calls=start.calls, seconds=start.seconds)
+    return Answers(arm, cut, asked=start.asked)

@@ -108,7 +108,7 @@ class Run:
     def times(self) -> list[str]:
         """Where the time went, longest first."""
         stages = {name: s for name, s in self.driver.seconds.items() if name.startswith("stage ")}
-        parts = {name: s for name, s in self.driver.seconds.items() if not name.startswith("stage ")}
+        parts = {name: s for name, s in self.driver.seconds.items() if name in {"method", "ledger"} | set(self.roles)}
         return [
             f"{title}: " + ", ".join(f"{name.removeprefix('stage ')} {s:.1f} s" for name, s in _longest(group))
             for title, group in (("time by stage", stages), ("time by part", parts))

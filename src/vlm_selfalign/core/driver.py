@@ -108,6 +108,10 @@ class Driver:
         """Called between batches, when everything so far is durable; may raise ``Interrupted``."""
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.calls: Counter[str] = Counter()
+        self.asked: Counter[str] = Counter()
+        """Requests by kind that dialogues made, remembered ones too: what a method costs where nothing is known."""
+        self.served: Counter[str] = Counter()
+        """Requests by kind that were really answered, for ``seconds`` under the same name."""
         self.told: Callable[[int, int], None] = lambda finished, requests: None
         """Called after each batch: dialogues of the block that are finished, requests answered so far."""
 
@@ -178,6 +182,7 @@ class Driver:
                 else:
                     asked = dialogue.steps.send([dialogue.known[key] for key, _ in dialogue.asked])
                 dialogue.asked = [(self.key(dialogue.sample, request), request) for request in asked]
+                self.asked.update(type(request).__name__ for request in asked)
             except StopIteration as done:
                 dialogue.finished = Finished(dialogue.sample, list(done.value or []))
             except Drop as dropped:
@@ -211,8 +216,11 @@ class Driver:
                  for d, _, request in batch]  # fmt: skip
         start = time.perf_counter()
         replies = self._service(role).serve(requests, seeds)
-        self.seconds[role] += time.perf_counter() - start
+        spent, kind = time.perf_counter() - start, type(requests[0]).__name__
+        self.seconds[role] += spent
+        self.seconds[kind] += spent
         self.calls[role] += len(requests)
+        self.served[kind] += len(requests)
         if len(replies) != len(requests):
             raise RuntimeError(f"role '{role}' gave {len(replies)} replies to {len(requests)} requests")
         start = time.perf_counter()
