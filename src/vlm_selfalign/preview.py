@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from vlm_selfalign.config import RunSettings
 from vlm_selfalign.core.driver import Decoder
 from vlm_selfalign.core.requests import Service
+from vlm_selfalign.samples import training_samples
 
 
 def preview(
@@ -28,7 +30,9 @@ def preview(
     with tempfile.TemporaryDirectory() as scratch:
         few = settings.data.model_copy(update={"limit": samples})
         run = Run(settings.model_copy(update={"data": few, "out": scratch}), services=services)
+        started = time.perf_counter()
         run.execute(only_rows=True)
+        each = (time.perf_counter() - started) / max(len(run.samples), 1)
         for (round_number, stage), output in run.outputs.items():
             rows = list(output.rows) if output.rows is not None else []
             show(
@@ -41,6 +45,8 @@ def preview(
         target = settings.folder.with_name(f"{settings.folder.name}.preview.html")
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(page, target)
+    whole = len(training_samples(settings))
+    show(f"time: {each:.1f} s a sample here, at most {each * whole / 60:.0f} min for {whole}; larger batches take less")
     show(f"page: {target}")
     return target
 

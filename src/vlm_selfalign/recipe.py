@@ -25,7 +25,7 @@ from vlm_selfalign.core.ledger import Ledger, RowsFile, open_run, write_atomic, 
 from vlm_selfalign.core.prompts import Sample
 from vlm_selfalign.core.requests import Service
 from vlm_selfalign.core.rows import Origin, Row
-from vlm_selfalign.core.seeds import digest, digest_bytes
+from vlm_selfalign.core.seeds import digest, digest_file
 from vlm_selfalign.core.stages import Shaped, Stage, parse_stages
 from vlm_selfalign.roles import Roles
 from vlm_selfalign.samples import training_samples
@@ -141,7 +141,7 @@ class Run:
         counts: Counter[str] = Counter()
         write_rows(path, _rows_of(done, counts))
         self._drops(round_number, stage.name, counts)
-        self.outputs[round_number, stage.name] = Output(_digest(path), RowsFile(path))
+        self.outputs[round_number, stage.name] = Output(digest_file(path), RowsFile(path))
 
     def _block(
         self, stage: Stage, round_number: int, steps: Any, done: Any, block: Sequence[tuple[str, Sample]]
@@ -174,11 +174,11 @@ class Run:
         if isinstance(rows, Sequence) and all(hasattr(row, "origin") for row in rows) and not isinstance(rows, str):
             path = self._path(round_number, f"{stage.name}.jsonl")
             write_rows(path, (row.model_dump(mode="json") for row in _reindexed(rows, stage.name, round_number)))
-            self.outputs[round_number, stage.name] = Output(_digest(path), RowsFile(path))
+            self.outputs[round_number, stage.name] = Output(digest_file(path), RowsFile(path))
         else:
             path = self._path(round_number, f"{stage.name}.json")
             write_atomic(path, json.dumps(result, sort_keys=True))
-            self.outputs[round_number, stage.name] = Output(_digest(path), value=json.loads(path.read_text()))
+            self.outputs[round_number, stage.name] = Output(digest_file(path), value=json.loads(path.read_text()))
         self._drops(round_number, stage.name, Counter(dropped))
 
     # Fits
@@ -326,7 +326,3 @@ def _blocks(samples: Iterable[Sample], size: int) -> Iterable[list[Sample]]:
 
 def _longest(seconds: Mapping[str, float]) -> list[tuple[str, float]]:
     return sorted(seconds.items(), key=lambda item: -item[1])
-
-
-def _digest(path: Path) -> str:
-    return digest_bytes(path.read_bytes())

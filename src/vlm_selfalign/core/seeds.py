@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from pathlib import Path
 
 MASK64 = (1 << 64) - 1
 
@@ -19,6 +20,12 @@ def digest(*parts: object, size: int = 16) -> str:
 def digest_bytes(data: bytes, size: int = 16) -> str:
     """Hex BLAKE2b of raw bytes: the identity of a file's content."""
     return hashlib.blake2b(data, digest_size=size).hexdigest()
+
+
+def digest_file(path: str | Path, size: int = 16) -> str:
+    """The same of a file, read piece by piece."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=size)).hexdigest()
 
 
 def seed_of(*parts: object) -> int:

@@ -30,7 +30,7 @@ from vlm_selfalign.config import ModelSettings, Schedule, Settings, TrainingSett
 from vlm_selfalign.core.errors import UserError
 from vlm_selfalign.core.registry import resolve
 from vlm_selfalign.core.rows import ROW, BaseRow
-from vlm_selfalign.core.seeds import digest, digest_bytes
+from vlm_selfalign.core.seeds import digest, digest_file
 from vlm_selfalign.models.encode import Encoder
 from vlm_selfalign.models.load import pick_device
 from vlm_selfalign.train import checkpoint
@@ -78,7 +78,7 @@ class FitSpec(Settings):
         model = self.model.model_dump(exclude={"path", "device", "threads", "batch_size"})
         chosen = (self.loss, self.settings, self.schedule.model_dump(), model, self.training.bf16, self.seed)
         try:
-            rows = digest_bytes(Path(self.rows).read_bytes())
+            rows = digest_file(self.rows)
         except OSError as error:
             raise UserError(f"{self.rows}: {error.strerror}") from None
         return digest(json.dumps(chosen, sort_keys=True), self.start, self.reference or self.start, rows)
