@@ -21,7 +21,8 @@ def test_every_config_fits_every_recipe(recipe, config):
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_it_runs_at_smoke_size(recipe, tmp_path):
+def test_it_runs_at_smoke_size_from_anywhere(recipe, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     lines = []
     result = sa.run(recipe, "size=smoke", f"out={tmp_path}/run", show=lines.append)
     assert any(line.startswith("page: ") for line in lines)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vlm_selfalign.config import RunSettings, SourceSettings
+from vlm_selfalign.config import RunSettings, SourceSettings, shipped
 from vlm_selfalign.core.errors import UserError
 from vlm_selfalign.core.prompts import Sample
 from vlm_selfalign.core.registry import resolve
@@ -66,7 +66,7 @@ def source_name(data: SourceSettings) -> str:
         return data.source
     if data.path is None:
         return "world"
-    path = Path(data.path)
+    path = located(data.path)
     if path.is_dir():
         is_dataset = (path / "dataset_info.json").exists() or (path / "dataset_dict.json").exists()
         return "datasets" if is_dataset else "folder"
@@ -77,9 +77,16 @@ def source_name(data: SourceSettings) -> str:
     return BY_SUFFIX[path.suffix.lower()]
 
 
+def located(path: str) -> Path:
+    """A path as given, or, where nothing is, one of the files that ship beside the recipes."""
+    beside = shipped("data_recipes").parent / path
+    return beside if not Path(path).exists() and beside.exists() else Path(path)
+
+
 def build_source(data: SourceSettings, **more: Any) -> Any:
     """The source itself, with what the run sets for it."""
     plugin = resolve("source", source_name(data), "data.source")
-    wanted = {"path": data.path, "limit": data.limit, "prompt": data.prompt}
+    path = str(located(data.path)) if data.path else None
+    wanted = {"path": path, "limit": data.limit, "prompt": data.prompt}
     settings = {k: v for k, v in wanted.items() if v is not None and k in plugin.parameters}
     return plugin.build({**settings, **more, **data.settings}, "data.settings")
