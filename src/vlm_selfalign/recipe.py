@@ -209,6 +209,7 @@ class Run:
             out=str(out),
             seed=self.settings.seed + round_number,
         )
+        self.roles.release()
         with tqdm(desc=f"round {round_number} {stage.name}", unit="step") as bar:
 
             def progress(phase: str, done: int, total: int, line: Mapping[str, float]) -> None:

@@ -67,6 +67,13 @@ class Roles(Mapping[str, "Service | Decoder"]):
         """The weights of a role themselves, whoever answers for it."""
         return self._load(role)
 
+    def release(self) -> None:
+        """Let go of all loaded weights, so that training has the memory; they are loaded again when asked for."""
+        from vlm_selfalign.models.hf import empty_caches
+
+        self._loaded.clear()
+        empty_caches()
+
     def _load(self, role: str) -> HFService:
         from vlm_selfalign.models.hf import HFService
         from vlm_selfalign.models.load import load

@@ -133,7 +133,7 @@ class HFService:
             memory, reason = True, "out of memory with one request at a time; lower model.max_pixels or max_tokens"
         if memory:
             # only out here has the exception let go of the failed attempt's tensors
-            _free()
+            empty_caches()
             self._limits[kind], self._fitted[kind] = half, 0
         if alone:
             return [Failed(reason=reason)]
@@ -317,7 +317,8 @@ def _out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "out of memory" in words or "can't allocate memory" in words
 
 
-def _free() -> None:
+def empty_caches() -> None:
+    """Give back what nothing refers to any more, on the GPU too."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
