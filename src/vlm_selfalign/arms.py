@@ -13,6 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from vlm_selfalign.core.driver import Decoder, Driver
+from vlm_selfalign.core.errors import UserError
 from vlm_selfalign.core.prompts import Sample
 from vlm_selfalign.core.registry import resolve
 from vlm_selfalign.core.requests import Service
@@ -78,6 +79,8 @@ def plan(settings: Any) -> list[Arm]:
 def answer_all(run: Run) -> tuple[list[Sample], list[Answers]]:
     """All arms on the held-out samples."""
     samples = [sample.seeded(run.settings.seed, MEASURE_ROUND) for sample in test_samples(run.settings)]
+    if not samples:
+        raise UserError("nothing is held out to measure on: set measure.holdout or measure.data in a new run")
     answers: dict[str, Answers] = {}
     with tqdm(plan(run.settings), desc="measure", unit="arm") as bar:
         for arm in bar:

@@ -18,7 +18,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from vlm_selfalign.config import RunSettings, Schedule
+from vlm_selfalign.config import MeasureSettings, RunSettings, Schedule
 from vlm_selfalign.core.driver import Decoder, Driver, Finished
 from vlm_selfalign.core.errors import UserError
 from vlm_selfalign.core.ledger import Ledger, RowsFile, open_run, write_atomic, write_rows
@@ -34,7 +34,10 @@ from vlm_selfalign.signals import Stop
 log = logging.getLogger(__name__)
 
 
-MAY_CHANGE = ("out", "measure", "training", "model.device", "model.threads", "about")
+MAY_CHANGE = (
+    *("out", "about", "training", "model.device", "model.threads"),
+    *(f"measure.{name}" for name in MeasureSettings.model_fields if name not in {"holdout", "data"}),
+)
 """Settings that change no row and no weight (but for rounding), so an old run goes on with new ones."""
 
 VERSIONS = ("vlm-selfalign", "torch", "transformers", "trl", "peft", "accelerate", "pillow", "numpy")

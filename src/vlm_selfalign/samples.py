@@ -41,13 +41,16 @@ class HeldOut:
 
 
 def training_samples(settings: RunSettings) -> Any:
-    """The samples the stages see: iterable again and again, with a length."""
-    name = source_name(settings.data)
-    if name == "world":
-        return build_source(settings.data, split="train")
-    source = build_source(settings.data)
-    measured = settings.measure.probes and settings.measure.data is None
-    return HeldOut(source, settings.measure.holdout if measured else 0.0, held_out=False)
+    """The samples the stages see: iterable again and again, with a length.
+
+    What is held out depends on ``measure.holdout`` alone, so that measuring later, or otherwise, finds it untouched.
+    """
+    if source_name(settings.data) != "world":
+        return HeldOut(build_source(settings.data), settings.measure.holdout, held_out=False)
+    split = settings.data.settings.get("split", "train")
+    if split == "test":
+        raise UserError("data.settings.split=test: test scenes are measured on; learn from train or dev")
+    return build_source(settings.data, split=split)
 
 
 def test_samples(settings: RunSettings) -> Any:
@@ -89,4 +92,4 @@ def build_source(data: SourceSettings, **more: Any) -> Any:
     path = str(located(data.path)) if data.path else None
     wanted = {"path": path, "limit": data.limit, "prompt": data.prompt}
     settings = {k: v for k, v in wanted.items() if v is not None and k in plugin.parameters}
-    return plugin.build({**settings, **more, **data.settings}, "data.settings")
+    return plugin.build({**settings, **data.settings, **more}, "data.settings")
