@@ -19,7 +19,7 @@ from typing import Any
 from tqdm import tqdm
 
 from vlm_selfalign.config import MeasureSettings, RunSettings, Schedule
-from vlm_selfalign.core.driver import Decoder, Driver, Finished
+from vlm_selfalign.core.driver import Decoder, Driver, Finished, batched
 from vlm_selfalign.core.errors import UserError
 from vlm_selfalign.core.ledger import Ledger, RowsFile, open_run, write_atomic, write_rows
 from vlm_selfalign.core.prompts import Sample
@@ -133,7 +133,7 @@ class Run:
 
         done_now = 0
         with tqdm(total=len(self.samples), desc=f"round {round_number} {stage.name}", unit="sample") as bar:
-            for block in _blocks(self.samples, self.settings.block):
+            for block in batched(self.samples, self.settings.block):
                 self.driver.told = follow(bar, bar.n)
                 self._block(stage, round_number, steps, done, [(digest(key, s.id, s.truth), s) for s in block])
                 done_now += len(block)
@@ -315,17 +315,6 @@ def _reindexed(rows: Sequence[Row], stage: str, round_number: int) -> list[Row]:
         result.append(row.model_copy(update={"origin": origin, "index": places[row.origin.sample]}))
         places[row.origin.sample] += 1
     return result
-
-
-def _blocks(samples: Iterable[Sample], size: int) -> Iterable[list[Sample]]:
-    block: list[Sample] = []
-    for sample in samples:
-        block.append(sample)
-        if len(block) == size:
-            yield block
-            block = []
-    if block:
-        yield block
 
 
 def _longest(seconds: Mapping[str, float]) -> list[tuple[str, float]]:

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from vlm_selfalign.core.errors import UserError
+from vlm_selfalign.core.ledger import MARKER
 from vlm_selfalign.core.registry import resolve
 from vlm_selfalign.data.folder import folder
-from vlm_selfalign.data.listing import RUN_MARKER
 from vlm_selfalign.media.image import load_image
 
 pytestmark = pytest.mark.timeout(60)
@@ -88,7 +88,7 @@ def test_what_is_nobodys_picture_is_passed_over_quietly(tmp_path: Path) -> None:
 def test_a_run_inside_the_folder_is_never_listed(tmp_path: Path) -> None:
     paint(tmp_path / "good.png", 1)
     paint(tmp_path / "out" / "rounds" / "0" / "made.png", 2)
-    (tmp_path / "out" / RUN_MARKER).write_text("")
+    (tmp_path / "out" / MARKER).write_text("")
     assert names(folder(str(tmp_path))) == ["good.png"]
     with pytest.raises(UserError, match="output of a run"):
         folder(str(tmp_path / "out"))

@@ -12,12 +12,12 @@ from safetensors.torch import load_file
 from train.made import photo_pairs, spec_for, text_pairs, written
 from vlm_selfalign.config import ModelSettings
 from vlm_selfalign.core.errors import UserError
+from vlm_selfalign.core.lines import growing_lines
 from vlm_selfalign.core.prompts import Prompt
 from vlm_selfalign.core.rows import Demo
 from vlm_selfalign.models.load import load
 from vlm_selfalign.train import checkpoint, policy, trl
 from vlm_selfalign.train.alarms import NotFinite, WrongStart
-from vlm_selfalign.train.callbacks import read_log
 from vlm_selfalign.train.fit import fit
 
 LORA = {"lora": {"r": 2, "alpha": 4}}
@@ -36,7 +36,7 @@ def killed_at(step):
 
 
 def curve(out):
-    return read_log(out / "log.jsonl")
+    return growing_lines(out / "log.jsonl")
 
 
 def weights(out):
@@ -147,7 +147,7 @@ def test_kill_9_of_a_real_process(llama, tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([sys.executable, "-m", "vlm_selfalign.train.fit", str(path)], env=environment)
     log = spec.work / "log.jsonl"
-    while process.poll() is None and len(read_log(log)) < 27:
+    while process.poll() is None and len(growing_lines(log)) < 27:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, "the process ended before it could be killed"

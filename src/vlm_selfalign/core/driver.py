@@ -117,7 +117,7 @@ class Driver:
 
     def run(self, method: Callable[..., Steps[list[Any]]], samples: Iterable[Sample]) -> Iterator[list[Finished]]:
         """Run the method over all samples; yields each block's outcomes in sample order."""
-        for block in _batched(samples, self.block):
+        for block in batched(samples, self.block):
             yield self.run_block(method, block)
 
     def run_block(self, method: Callable[..., Steps[list[Any]]], block: Sequence[Sample]) -> list[Finished]:
@@ -248,7 +248,8 @@ def _question(request: Request) -> tuple[Any, ...]:
                  if name != "to")  # fmt: skip
 
 
-def _batched(samples: Iterable[Sample], size: int) -> Iterator[tuple[Sample, ...]]:
+def batched(samples: Iterable[Sample], size: int) -> Iterator[tuple[Sample, ...]]:
+    """Blocks of ``size`` in order, the last one shorter (``itertools.batched``, which Python 3.11 lacks)."""
     iterator = iter(samples)
     while block := tuple(itertools.islice(iterator, size)):
         yield block

@@ -14,6 +14,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
@@ -94,3 +95,14 @@ def line_at(fd: int, offset: int, chunk: int = 4096) -> bytes:
         parts.append(data)
         offset, chunk = offset + len(data), min(4 * chunk, 1 << 20)
     return b"".join(parts)
+
+
+def growing_lines(path: Path) -> list[dict[str, Any]]:
+    """The JSON lines of a plain log that may still grow; a torn last one is left out, no file is no line."""
+    found: list[dict[str, Any]] = []
+    for text in path.read_text().splitlines() if path.is_file() else []:
+        try:
+            found.append(json.loads(text))
+        except ValueError:
+            break
+    return found

@@ -10,8 +10,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from vlm_selfalign.core.errors import UserError
+from vlm_selfalign.core.ledger import MARKER
 from vlm_selfalign.core.registry import source
-from vlm_selfalign.data.listing import RUN_MARKER, Entry, Limit, Listing
+from vlm_selfalign.data.listing import Entry, Limit, Listing
 from vlm_selfalign.media.errors import MediaError, printable
 from vlm_selfalign.media.image import image_media
 
@@ -55,7 +56,7 @@ def _folder(path: str) -> str:
         raise UserError(f"{printable(path)}: a file, not a folder{hint or '; give the folder it is in'}")
     if not os.path.isdir(root):
         raise UserError(f"{printable(path)}: no such folder; give data.path=FOLDER with pictures in it")
-    if os.path.exists(os.path.join(root, RUN_MARKER)):
+    if os.path.exists(os.path.join(root, MARKER)):
         raise UserError(f"{printable(path)}: the output of a run, not pictures; give another folder")
     return root
 
@@ -68,11 +69,11 @@ def _walk(root: str, outside: bool, others: Counter[str], listing: Listing) -> I
         try:
             status = os.stat(folder)
             with os.scandir(folder) as scan:
-                entries = [entry for entry in scan if entry.name == RUN_MARKER or not entry.name.startswith(".")]
+                entries = [entry for entry in scan if entry.name == MARKER or not entry.name.startswith(".")]
         except OSError as error:
             listing.refused.append((printable(folder), f"folder: {(error.strerror or 'not readable').lower()}"))
             continue
-        if (status.st_dev, status.st_ino) in entered or any(entry.name == RUN_MARKER for entry in entries):
+        if (status.st_dev, status.st_ino) in entered or any(entry.name == MARKER for entry in entries):
             continue  # a link back to a folder above, or a run's own output
         entered.add((status.st_dev, status.st_ino))
         for entry in entries:

@@ -21,9 +21,6 @@ from vlm_selfalign.core.seeds import digest
 Limit = Annotated[int | None, Field(ge=1)]
 MaxBad = Annotated[float, Field(ge=0, le=1)]
 
-RUN_MARKER = ".vlm_selfalign_run"
-"""A directory that holds a file of this name is a run's own output and never a source."""
-
 
 class Entry(NamedTuple):
     """One sample to be: the question, its pictures as (address, content hash), what is true, the user's own id."""

@@ -19,11 +19,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from vlm_selfalign.core.errors import Drop
 from vlm_selfalign.core.prompts import Prompt, Sample
 from vlm_selfalign.core.registry import fold, method
-from vlm_selfalign.core.requests import Generate, Sampling
+from vlm_selfalign.core.requests import Sampling
 from vlm_selfalign.core.rows import Pair
 from vlm_selfalign.core.stages import Shaped
-from vlm_selfalign.core.steps import Steps, ask_all
-from vlm_selfalign.scoring.self_check import Sentence, check_kinds, examine, named_kinds
+from vlm_selfalign.core.steps import Steps
+from vlm_selfalign.scoring.self_check import Sentence, check_kinds, draw_texts, examine, named_kinds
 from vlm_selfalign.scoring.vocabulary import Vocabulary
 
 END = "(end)"
@@ -49,8 +49,7 @@ def mirror_candidates(
     sampling = Sampling(temperature=temperature, max_tokens=max_tokens)
 
     def run(sample: Sample) -> Steps[list[Pair]]:
-        drawn = yield from ask_all(Generate(prompt=sample.prompt, draw=i, sampling=sampling) for i in range(samples))
-        texts = list(dict.fromkeys(reply.text for reply in drawn if reply.finish == "end"))
+        texts = yield from draw_texts(sample.prompt, samples, sampling)
         kinds = named_kinds(texts, words)
         if not kinds:
             raise Drop("no claim in any own description")

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from vlm_selfalign.core.errors import Drop
 from vlm_selfalign.core.prompts import Sample
 from vlm_selfalign.core.registry import method
-from vlm_selfalign.core.requests import Generate, Sampling
+from vlm_selfalign.core.requests import Sampling
 from vlm_selfalign.core.rows import Demo
-from vlm_selfalign.core.steps import Steps, ask_all
-from vlm_selfalign.scoring.self_check import check_kinds, examine, named_kinds
+from vlm_selfalign.core.steps import Steps
+from vlm_selfalign.scoring.self_check import check_kinds, draw_texts, examine, named_kinds
 from vlm_selfalign.scoring.vocabulary import Vocabulary
 
 
@@ -32,8 +32,7 @@ def verified(
     sampling = Sampling(temperature=temperature, max_tokens=max_tokens)
 
     def run(sample: Sample) -> Steps[list[Demo]]:
-        drawn = yield from ask_all(Generate(prompt=sample.prompt, draw=i, sampling=sampling) for i in range(samples))
-        texts = list(dict.fromkeys(reply.text for reply in drawn if reply.finish == "end"))
+        texts = yield from draw_texts(sample.prompt, samples, sampling)
         verdict = yield from check_kinds(sample.prompt, named_kinds(texts, words), words, colours=True)
         known = {kind for kind, probability in verdict.exists.items() if probability > threshold}
         clean = [

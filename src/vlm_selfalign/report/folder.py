@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vlm_selfalign.core.errors import UserError
-from vlm_selfalign.core.lines import from_json
+from vlm_selfalign.core.lines import from_json, growing_lines
 from vlm_selfalign.core.rows import ROW, Row
 
 WORK = ".work"
@@ -96,7 +95,7 @@ class RunFolder:
     @cached_property
     def drops(self) -> list[dict[str, Any]]:
         """Rows and samples that left, by round, stage and reason."""
-        return _json_lines(self.path / "drops.jsonl")
+        return growing_lines(self.path / "drops.jsonl")
 
     @cached_property
     def rows(self) -> list[StageRows]:
@@ -122,7 +121,7 @@ class RunFolder:
         for path in sorted(self.path.glob("rounds/*/*/log.jsonl")):
             if not path.parts[-3].isdigit():
                 continue
-            role, lines = path.parent.name, _json_lines(path)
+            role, lines = path.parent.name, growing_lines(path)
             key, published = (int(path.parts[-3]), role.removesuffix(WORK)), not role.endswith(WORK)
             if lines and (published or key not in found):
                 found[key] = TrainingLog(*key, lines, published)
@@ -159,14 +158,3 @@ def _mapping(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UserError(f"{path}: expected a JSON object, got {type(value).__name__}")
     return value
-
-
-def _json_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a growing file; a torn last one is left out."""
-    lines: list[dict[str, Any]] = []
-    for text in path.read_text().splitlines() if path.is_file() else []:
-        try:
-            lines.append(json.loads(text))
-        except ValueError:
-            break
-    return lines

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from vlm_selfalign.core.prompts import Prompt
-from vlm_selfalign.core.requests import Choose
+from vlm_selfalign.core.requests import Choose, Generate, Sampling
 from vlm_selfalign.core.rows import Span
 from vlm_selfalign.core.steps import Steps, ask_all
 from vlm_selfalign.scoring.claims import Claim, read_claims
@@ -49,6 +49,12 @@ class Sentence:
     def name(self) -> str:
         """What it is about, for counting: its kinds, or a dash."""
         return "+".join(self.kinds) or "-"
+
+
+def draw_texts(prompt: Prompt, samples: int, sampling: Sampling) -> Steps[list[str]]:
+    """The distinct finished answers among ``samples`` draws, in the order drawn; cut ones are left out."""
+    drawn = yield from ask_all(Generate(prompt=prompt, draw=i, sampling=sampling) for i in range(samples))
+    return list(dict.fromkeys(reply.text for reply in drawn if reply.finish == "end"))
 
 
 def check_kinds(

@@ -10,6 +10,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from vlm_selfalign.core.lines import growing_lines
 from vlm_selfalign.train import checkpoint
 
 Progress = Callable[[str, int, int, dict[str, float]], None]
@@ -26,7 +27,7 @@ class Log(TrainerCallback):
 
     def __init__(self, path: Path, from_step: int, progress: Progress | None) -> None:
         self.path, self.progress = path, progress
-        kept = [line for line in read_log(path) if line["step"] <= from_step]
+        kept = [line for line in growing_lines(path) if line["step"] <= from_step]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(json.dumps(line) + "\n" for line in kept))
 
@@ -39,17 +40,6 @@ class Log(TrainerCallback):
             file.write(json.dumps(line) + "\n")
         if self.progress:
             self.progress("train", state.global_step, state.max_steps, line)
-
-
-def read_log(path: Path) -> list[dict[str, float]]:
-    """The lines of a log, a torn last one left out."""
-    lines = []
-    for text in path.read_text().splitlines() if path.is_file() else []:
-        try:
-            lines.append(json.loads(text))
-        except ValueError:
-            break
-    return lines
 
 
 class Seal(TrainerCallback):

@@ -28,6 +28,7 @@ from transformers import set_seed
 
 from vlm_selfalign.config import ModelSettings, Schedule, Settings, TrainingSettings
 from vlm_selfalign.core.errors import UserError
+from vlm_selfalign.core.lines import growing_lines
 from vlm_selfalign.core.registry import resolve
 from vlm_selfalign.core.rows import ROW, BaseRow
 from vlm_selfalign.core.seeds import digest, digest_file
@@ -35,7 +36,7 @@ from vlm_selfalign.models.encode import Encoder
 from vlm_selfalign.models.load import pick_device
 from vlm_selfalign.train import checkpoint
 from vlm_selfalign.train.batch import Collator, Dropped, ignored_columns, prepare
-from vlm_selfalign.train.callbacks import Log, Progress, Seal, read_log
+from vlm_selfalign.train.callbacks import Log, Progress, Seal
 from vlm_selfalign.train.dpo_family import TrlLoss
 from vlm_selfalign.train.policy import VERSION, Learner, learner
 from vlm_selfalign.train.remember import remember_reference
@@ -188,7 +189,7 @@ def _trainer(spec: FitSpec, learns: Learner, collator: Collator) -> FitTrainer:
 def _publish(spec: FitSpec, key: str, trainer: FitTrainer, fitted: Fitted) -> Fitted:
     trainer.accelerator.wait_for_everyone()
     if trainer.is_world_process_zero():
-        log = read_log(spec.work / "log.jsonl")
+        log = growing_lines(spec.work / "log.jsonl")
         fitted = fitted.model_copy(update={"metrics": log[-1] if log else {}})
 
         def write(folder: Path) -> None:
@@ -232,7 +233,7 @@ def _launched(spec: FitSpec, key: str, progress: Progress | None) -> Fitted:
 
 
 def _pass_on(spec: FitSpec, progress: Progress | None) -> None:
-    log = read_log(spec.work / "log.jsonl") if progress else []
+    log = growing_lines(spec.work / "log.jsonl") if progress else []
     if progress and log:
         steps = round(log[-1]["step"] / log[-1]["epoch"] * spec.schedule.epochs)
         progress("train", int(log[-1]["step"]), steps, log[-1])
