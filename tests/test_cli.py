@@ -2,8 +2,11 @@
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from PIL import Image
@@ -139,3 +142,69 @@ def test_preview_shows_five_samples(photos, tmp_path, call):
     assert code == 0, told
     page = next(tmp_path.glob("*.preview.html"))
     assert page.stat().st_size > 1000
+
+
+def test_a_signal_before_anything_is_loaded(tmp_path):
+    """Inside an import a signal must not become the library's own error."""
+    command = [sys.executable, "-m", "vlm_selfalign.cli", "pairs", "mirror", f"out={tmp_path}/run", "data.limit=4"]
+    for wait, number in ((0.6, signal.SIGTERM), (1.2, signal.SIGINT), (2.0, signal.SIGTERM)):
+        job = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        time.sleep(wait)
+        job.send_signal(number)
+        told = job.communicate(timeout=120)[1]
+        assert job.returncode == 128 + number, told
+        assert "Traceback" not in told and "the same command continues" in told.splitlines()[-1]
+
+
+def test_the_words_that_claims_are_read_with(tmp_path, mistake):
+    assert "words" in mistake("check", "mirror", "data.vocabulary=words.yaml", f"out={tmp_path}/run")
+
+
+def test_measuring_where_nothing_was_trained(tmp_path, mistake):
+    assert "use run or train first" in mistake("measure", "self_certainty", "size=smoke", f"out={tmp_path}/run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_left_out_of_a_folder_is_said(photos, tmp_path, call):
+    folder = shutil.copytree(photos, tmp_path / "mixed")
+    (folder / "broken.png").write_bytes((folder / "0.png").read_bytes()[:20])
+    shutil.copy(folder / "1.png", folder / "again.png")
+    code, told, _ = call("check", "apasi", f"data.path={folder}", "model.path=tiny:qwen2_vl", f"out={tmp_path}/run")
+    assert code == 0
+    assert "2 samples to learn from, 1 held out" in told and "too narrow" in told
+    assert "1 left out: a broken header" in told and "1 left out: the same content" in told
+
+
+def test_a_role_that_nothing_names(tmp_path, call):
+    told = call("check", "mirror", "roles.jugde.path=tiny:qwen2_vl", f"out={tmp_path}/run")[1]
+    assert "note: roles.jugde: no stage's settings name this role" in told
+
+
+def test_a_method_of_the_users_own_beside_the_recipe(tmp_path):
+    (tmp_path / "mine.py").write_text(MINE)
+    (tmp_path / "own.yaml").write_text("stages: {answers: {method: 'mine:twice'}}\nmodel: {path: 'tiny:qwen2_vl'}\n")
+    script = os.path.join(os.path.dirname(sys.executable), "vlm-selfalign")
+    done = subprocess.run(
+        [script, "pairs", "own.yaml", "data.limit=3"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert len((tmp_path / "runs/own/rounds/0/answers.jsonl").read_text().splitlines()) == 6
+
+
+MINE = """
+from vlm_selfalign.core.requests import Generate, Sampling
+from vlm_selfalign.core.registry import method
+from vlm_selfalign.core.rows import Demo
+from vlm_selfalign.core.steps import ask_all
+
+
+@method
+def twice():
+    sampling = Sampling(max_tokens=4)
+
+    def run(sample):
+        replies = yield from ask_all(Generate(prompt=sample.prompt, draw=i, sampling=sampling) for i in range(2))
+        return [Demo(prompt=sample.prompt, answer=reply.text or "-") for reply in replies]
+
+    return run
+"""

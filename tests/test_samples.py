@@ -46,3 +46,17 @@ def test_drawn_scenes_are_measured_on_the_test_split_whatever_is_learnt_from(spl
 def test_test_scenes_are_not_for_learning():
     with pytest.raises(UserError, match="measured on"):
         training_samples(load_settings(["mirror"], ["data.settings.split=test"]))
+
+
+@pytest.mark.parametrize("count", [2, 3, 12])
+def test_of_a_few_samples_one_is_held_out(count, tmp_path):
+    path = tmp_path / "few.jsonl"
+    path.write_text("".join(json.dumps({"prompt": f"Name {i} things."}) + "\n" for i in range(count)))
+    found = settings(f"data.path={path}", "measure.holdout=.0001")
+    learnt, measured = ids(training_samples(found)), ids(held_out(found))
+    assert len(measured) == 1 and len(learnt) == count - 1 and not learnt & measured
+
+
+def test_nothing_is_held_out_when_nothing_is_wanted(prompts):
+    found = settings(prompts, "measure.holdout=0")
+    assert len(training_samples(found)) == 200 and not len(held_out(found))

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from vlm_selfalign.config import RunSettings, load_parts
 from vlm_selfalign.core.driver import Decoder
+from vlm_selfalign.core.errors import UserError
 from vlm_selfalign.core.ledger import RowsFile
 from vlm_selfalign.core.requests import Service
 from vlm_selfalign.core.rows import Row
@@ -66,6 +67,8 @@ def run(
     from vlm_selfalign.recipe import Run
 
     stop = stop or Stop()
+    if verb == "measure":
+        _refuse_untrained(settings)
     check(settings, services=services, show=show)
     whole = Run(settings, services=services, stop=stop)
     try:
@@ -77,6 +80,12 @@ def run(
     for line in whole.times():
         show(line)
     return Result(whole.folder, settings)
+
+
+def _refuse_untrained(settings: RunSettings) -> None:
+    trains = any("fit" in stage for stage in settings.stages.values())
+    if not any(settings.folder.glob("rounds/*/*/MANIFEST.json" if trains else "run.json")):
+        raise UserError(f"{settings.folder}: nothing has been trained there to measure; use run or train first")
 
 
 def _measure_and_report(whole: Any, show: Callable[[str], None]) -> None:

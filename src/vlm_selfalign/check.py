@@ -15,9 +15,12 @@ from vlm_selfalign.core.prompts import Sample
 from vlm_selfalign.core.registry import explain, resolve
 from vlm_selfalign.core.requests import Service
 from vlm_selfalign.core.stages import Stage, parse_stages
-from vlm_selfalign.samples import test_samples, training_samples
+from vlm_selfalign.recipe import vocabulary_of
+from vlm_selfalign.samples import left_out, test_samples, training_samples
+from vlm_selfalign.scoring.vocabulary import Vocabulary
 
 GIB = 1 << 30
+FEW = 30
 
 
 def check(
@@ -34,6 +37,8 @@ def check(
     fits = [stage for stage in stages if stage.kind == "fit"]
     for name, probe_settings in settings.measure.probes.items():
         resolve("probe", name, "measure.probes").build(probe_settings, f"measure.probes.{name}")
+    Vocabulary.load(vocabulary_of(settings))
+    _check_roles(settings, stages, show)
     sample = _check_data(settings, show)
     _check_disk(settings, show)
     models = {"policy": settings.model, **settings.roles}
@@ -42,6 +47,16 @@ def check(
             _check_model(role, model, sample, fits, show)
     for stage in fits:
         _check_fit(stage, settings)
+
+
+def _check_roles(settings: RunSettings, stages: list[Stage], show: Callable[[str], None]) -> None:
+    """A role is played when something names it; one that nothing names is loaded for nothing, or misspelt."""
+    named = {stage.role for stage in stages} | {
+        str(value) for stage in stages if stage.plugin for value in stage.plugin.filled(stage.at(0)).values()
+    }
+    for role in settings.roles:
+        if role not in named:
+            show(f"note: roles.{role}: no stage's settings name this role{nearest(role, named - {'', 'policy'})}")
 
 
 def _check_fit(stage: Stage, settings: RunSettings) -> None:
@@ -75,6 +90,10 @@ def _check_data(settings: RunSettings, show: Callable[[str], None]) -> Sample:
         raise UserError("data: no samples to learn from; check data.path and data.limit")
     held = len(test_samples(settings)) if settings.measure.probes else 0
     show(f"data: {len(samples)} samples to learn from, {held} held out")
+    for reason, count in left_out(samples).most_common():
+        show(f"data: {count} left out: {reason}")
+    if settings.measure.probes and held < FEW:
+        show(f"note: intervals from under {FEW} held-out samples are too narrow; raise measure.holdout or add samples")
     return first
 
 
@@ -91,9 +110,9 @@ def _check_model(
     freeze = next((tuple(s.at(0).get("freeze", Schedule().freeze)) for s in fits if s.role == role), ())
     found = needs(loaded, settings, freeze)
     tokens = batch.inputs["input_ids"].shape[1]
-    learns = f", {found.trainable / 1e6:.2f} M learn" if any(stage.role == role for stage in fits) else ""
+    learns = f", {_count(found.trainable)} learn" if any(stage.role == role for stage in fits) else ""
     show(
-        f"{role}: {found.parameters / 1e6:.2f} M parameters{learns}; the first prompt is {tokens} tokens; "
+        f"{role}: {_count(found.parameters)} parameters{learns}; the first prompt is {tokens} tokens; "
         f"{_gib(found.to_answer)} to answer, {_gib(found.to_train)} to train, activations not counted"
     )
     free = free_memory()
@@ -111,6 +130,10 @@ def _check_disk(settings: RunSettings, show: Callable[[str], None]) -> None:
     show(f"disk: {_gib(free)} free for {settings.folder}")
     if free < 64 << 20:
         raise TryAgain(f"{folder}: less than 64 MiB free; make room, or choose another place with out=...")
+
+
+def _count(number: int) -> str:
+    return f"{number / 1e6:.2f} M" if number >= 100_000 else f"{number:,}"
 
 
 def _gib(size: int) -> str:

@@ -7,12 +7,18 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
+
+from vlm_selfalign.core.errors import Interrupted, TryAgain, UserError, nearest
+from vlm_selfalign.signals import Stop
+
+STOP = Stop()
 
 app = typer.Typer(
     help="Vision-language models that train themselves.",
@@ -32,7 +38,7 @@ def run(parts: Parts) -> None:
     """Make pairs, train, round after round; then measure and report. Run again to continue."""
     from vlm_selfalign.api import run as run_all
 
-    run_all(*parts, stop=_stop(), show=_echo)
+    run_all(*parts, stop=STOP, show=_echo)
 
 
 @app.command()
@@ -56,7 +62,7 @@ def pairs(parts: Parts) -> None:
     """Only make the rows of the first round, up to its first fit."""
     from vlm_selfalign.api import run as run_all
 
-    run_all(*parts, stop=_stop(), show=_echo, verb="pairs")
+    run_all(*parts, stop=STOP, show=_echo, verb="pairs")
 
 
 @app.command()
@@ -64,15 +70,15 @@ def train(parts: Parts) -> None:
     """All rounds, without measuring."""
     from vlm_selfalign.api import run as run_all
 
-    run_all(*parts, stop=_stop(), show=_echo, verb="train")
+    run_all(*parts, stop=STOP, show=_echo, verb="train")
 
 
 @app.command()
 def measure(parts: Parts) -> None:
-    """Measure the start and the newest version of a run."""
+    """Measure the start and the newest version of a run that trained before."""
     from vlm_selfalign.api import run as run_all
 
-    run_all(*parts, stop=_stop(), show=_echo, verb="measure")
+    run_all(*parts, stop=STOP, show=_echo, verb="measure")
 
 
 @app.command()
@@ -107,8 +113,8 @@ def recipes(
 
 def main() -> None:
     """Entry point: runs a verb and turns what went wrong into one line and an exit code."""
-    from vlm_selfalign.core.errors import Interrupted, TryAgain, UserError
-
+    STOP.install()
+    sys.path.append(os.getcwd())  # a recipe may name a method of the user's own: ``my_methods:mine``
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     warnings.filterwarnings("ignore", category=FutureWarning)
     try:
@@ -133,15 +139,7 @@ def _settings(parts: list[str]) -> Any:
     return load_parts(parts)
 
 
-def _stop() -> Any:
-    from vlm_selfalign.signals import Stop
-
-    return Stop().install()
-
-
 def _unknown(verb: str) -> Callable[[str, str], list[str]]:
-    from vlm_selfalign.core.errors import UserError, nearest
-
     def refuse(name: str, to: str) -> list[str]:
         raise UserError(f"recipes {verb}: unknown{nearest(verb, ['list', 'show', 'copy'])}")
 

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from vlm_selfalign.config import MeasureSettings, RunSettings, Schedule
 from vlm_selfalign.core.driver import Decoder, Driver, Finished, batched
 from vlm_selfalign.core.errors import UserError
+from vlm_selfalign.core.keyindex import KeyIndex
 from vlm_selfalign.core.ledger import Ledger, RowsFile, open_run, write_atomic, write_rows
 from vlm_selfalign.core.prompts import Sample
 from vlm_selfalign.core.requests import Service
@@ -28,7 +29,7 @@ from vlm_selfalign.core.rows import Origin, Row
 from vlm_selfalign.core.seeds import digest, digest_file
 from vlm_selfalign.core.stages import Shaped, Stage, parse_stages
 from vlm_selfalign.roles import Roles
-from vlm_selfalign.samples import training_samples
+from vlm_selfalign.samples import left_out, training_samples
 from vlm_selfalign.signals import Stop
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,8 @@ MAY_CHANGE = (
     *(f"measure.{name}" for name in MeasureSettings.model_fields if name not in {"holdout", "data"}),
 )
 """Settings that change no row and no weight (but for rounding), so an old run goes on with new ones."""
+
+KEY_BYTES = 16
 
 VERSIONS = ("vlm-selfalign", "torch", "transformers", "trl", "peft", "accelerate", "pillow", "numpy")
 
@@ -83,6 +86,7 @@ class Run:
 
     def execute(self, only_rows: bool = False) -> None:
         """All stages of all rounds; ``only_rows`` stops at the first fit."""
+        self._drops(0, "data", left_out(self.samples))
         for round_number in range(self.settings.rounds):
             for stage in self.stages:
                 if stage.runs_in(round_number):
@@ -131,18 +135,19 @@ class Run:
         def steps(sample: Sample) -> Any:
             return method(sample, **{name: output.seen_by(sample) for name, output in earlier.items()})
 
-        done_now = 0
+        wanted = bytearray()
         with tqdm(total=len(self.samples), desc=f"round {round_number} {stage.name}", unit="sample") as bar:
             for block in batched(self.samples, self.settings.block):
                 self.driver.told = follow(bar, bar.n)
-                self._block(stage, round_number, steps, done, [(digest(key, s.id, s.truth), s) for s in block])
-                done_now += len(block)
-                bar.update(done_now - bar.n)
-                self._progress(round_number, stage.name, done_now, len(self.samples))
+                keyed = [(digest(key, s.id, s.truth), s) for s in block]
+                self._block(stage, round_number, steps, done, keyed)
+                wanted += bytes.fromhex("".join(one for one, _ in keyed))
+                bar.update(len(wanted) // KEY_BYTES - bar.n)
+                self._progress(round_number, stage.name, len(wanted) // KEY_BYTES, len(self.samples))
         self.ledger.seal()
         path = self._path(round_number, f"{stage.name}.jsonl")
         counts: Counter[str] = Counter()
-        write_rows(path, _rows_of(done, counts))
+        write_rows(path, _rows_of(done, KeyIndex.of(wanted, range(len(wanted) // KEY_BYTES)), counts))
         self._drops(round_number, stage.name, counts)
         self.outputs[round_number, stage.name] = Output(digest_file(path), RowsFile(path))
 
@@ -232,6 +237,7 @@ class Run:
         return path
 
     def _drops(self, round_number: int, stage: str, counts: Counter[str]) -> None:
+        counts = +counts  # a reason that never came up is none
         path = self.folder / "drops.jsonl"
         kept = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
         kept = [line for line in kept if (line["round"], line["stage"]) != (round_number, stage)]
@@ -299,9 +305,14 @@ def _stop_if_all_failed(found: Sequence[Finished], stage: Stage) -> None:
         raise RuntimeError(f"stages.{stage.name}: every sample of a block failed; the first:\n{found[0].error}")
 
 
-def _rows_of(done: Any, drops: Counter[str]) -> Iterable[dict[str, Any]]:
-    """Rows of all finished samples in the order of their ids; why the others have none is counted on the way."""
-    for _, payload in done.ordered("sample"):
+def _rows_of(done: Any, wanted: KeyIndex, drops: Counter[str]) -> Iterable[dict[str, Any]]:
+    """Rows of the wanted samples in the order of their ids; why the others have none is counted on the way.
+
+    What was finished may be more: a source can have lost or changed a sample since.
+    """
+    for key, payload in done.ordered("sample"):
+        if not wanted.find(bytes.fromhex(key)):
+            continue
         if payload["drop"]:
             drops[payload["drop"]] += 1
         yield from payload["rows"]

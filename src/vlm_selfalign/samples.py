@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,16 @@ from vlm_selfalign.core.prompts import Sample
 from vlm_selfalign.core.registry import resolve
 from vlm_selfalign.core.seeds import seed_of
 
+PLACES = 10_000
+
 BY_SUFFIX = {".jsonl": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
 
 
 class HeldOut:
-    """The samples of a source whose ids hash into a share, or all others; in source order."""
+    """The samples of a source whose ids hash into a share, or all others; in source order.
+
+    A few samples may all miss a small share; then the one that came nearest is held out, so that there is one.
+    """
 
     def __init__(self, source: Any, share: float, held_out: bool, limit: int | None = None) -> None:
         self.source = source
@@ -25,10 +32,18 @@ class HeldOut:
         self.limit = limit
         self._length: int | None = None
 
+    @cached_property
+    def _below(self) -> int:
+        """Samples of a lower place are held out."""
+        below = round(self.share * PLACES)
+        if not self.share or any(_place(sample) < below for sample in self.source):
+            return below
+        return min(map(_place, self.source), default=0) + 1
+
     def __iter__(self) -> Iterator[Sample]:
         given = 0
         for sample in self.source:
-            if ((seed_of("held out", sample.id) % 10_000) / 10_000 < self.share) == self.held_out:
+            if (_place(sample) < self._below) == self.held_out:
                 if self.limit is not None and given >= self.limit:
                     return
                 given += 1
@@ -38,6 +53,10 @@ class HeldOut:
         if self._length is None:
             self._length = sum(1 for _ in self)
         return self._length
+
+
+def _place(sample: Sample) -> int:
+    return seed_of("held out", sample.id) % PLACES
 
 
 def training_samples(settings: RunSettings) -> Any:
@@ -61,6 +80,14 @@ def test_samples(settings: RunSettings) -> Any:
     if source_name(settings.data) == "world":
         return build_source(settings.data.model_copy(update={"limit": measure.limit}), split="test")
     return HeldOut(build_source(settings.data), measure.holdout, held_out=True, limit=measure.limit)
+
+
+def left_out(samples: Any) -> Counter[str]:
+    """How many entries of a source are no samples, by reason."""
+    source = samples.source if isinstance(samples, HeldOut) else samples
+    counts = Counter(reason for _, reason in getattr(source, "refused", ()))
+    counts["the same content as an earlier one"] += getattr(source, "duplicates", 0)
+    return +counts
 
 
 def source_name(data: SourceSettings) -> str:

@@ -19,7 +19,8 @@ class Stop:
         self._in_batches = False
 
     def install(self) -> Stop:
-        """Listen to the signals of this process."""
+        """Listen to the signals of this process; those that came before are forgotten."""
+        self.signal = None
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._received)
         return self

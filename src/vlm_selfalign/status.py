@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vlm_selfalign.core.errors import UserError
 from vlm_selfalign.core.ledger import holder
+from vlm_selfalign.core.lines import growing_lines
 
 
 def describe_run(folder: str | Path) -> list[str]:
@@ -23,10 +24,8 @@ def describe_run(folder: str | Path) -> list[str]:
             lines.append(f"  round {path.parent.name} {path.stem}: {sum(1 for _ in file)} rows")
     for path in sorted(folder.glob("rounds/*/*/MANIFEST.json")):
         lines.append(f"  round {path.parts[-3]} {path.parent.name}: trained")
-    if (folder / "drops.jsonl").exists():
-        for line in (folder / "drops.jsonl").read_text().splitlines():
-            drop = json.loads(line)
-            lines.append(f"  round {drop['round']} {drop['stage']}: dropped {drop['count']} x {drop['reason']}")
+    for drop in growing_lines(folder / "drops.jsonl"):
+        lines.append(f"  round {drop['round']} {drop['stage']}: dropped {drop['count']} x {drop['reason']}")
     for name in ("metrics.json", "report.html"):
         if (folder / name).exists():
             lines.append(f"  {name} written")

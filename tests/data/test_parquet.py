@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -105,3 +106,15 @@ def test_mistakes_say_what_to_do(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="has no image, images, prompt or text"):
         parquet(table(tmp_path / "t.parquet", [{"id": "a"}]))
+
+
+def test_a_truth_written_as_json_text_is_read(tmp_path):
+    truth = {"objects": [{"kind": "cup", "colour": "red"}]}
+    rows = [
+        {"text": "a", "truth": json.dumps(truth)},
+        {"text": "b", "truth": "a red cup"},
+        {"text": "c", "truth": "[1"},
+    ]
+    listing = parquet(table(tmp_path / "t.parquet", rows), max_bad=0.5)
+    assert [sample.truth for sample in listing] == [truth, "a red cup"]
+    assert "truth is not JSON" in listing.refused[0][1]

@@ -27,8 +27,12 @@ class TryAgain(RuntimeError):
     """The run cannot go on now but lost nothing: the same command continues it."""
 
 
-class Interrupted(RuntimeError):
-    """A signal asked the run to stop; everything finished so far is on disk."""
+class Interrupted(BaseException):
+    """A signal asked the run to stop; everything finished so far is on disk.
+
+    Like ``KeyboardInterrupt`` it is no ``Exception``: it may be raised anywhere, also inside libraries that catch
+    those and go on.
+    """
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(f"interrupted by signal {signal_number}; the same command continues")

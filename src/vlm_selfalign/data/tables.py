@@ -19,7 +19,7 @@ def table_entries(table: Iterator[tuple[str, str, dict[str, Any]]], rows: Rows) 
         for column in (rows.theirs("image"), rows.theirs("images")):
             if column in row:
                 row[column] = _inline(row[column], f"{address}/{column}")
-        reason = _not_json(row.get(rows.theirs("truth")))
+        row[rows.theirs("truth")], reason = _truth(row.get(rows.theirs("truth")))
         yield where, reason or rows.entry(row, where)
 
 
@@ -46,9 +46,12 @@ def _inline(cell: Any, address: str) -> Any:
     return cell.get("path") if isinstance(cell, Mapping) else cell
 
 
-def _not_json(truth: Any) -> str:
+def _truth(truth: Any) -> tuple[Any, str]:
+    """The truth, and why it is none. Columns have one type, so objects of any shape often stand there as JSON text."""
     try:
+        if isinstance(truth, str) and truth.lstrip().startswith(("{", "[")):
+            truth = json.loads(truth)
         json.dumps(truth, allow_nan=False)
-        return ""
+        return truth, ""
     except (ValueError, TypeError, RecursionError) as error:
-        return f"truth is not JSON: {error}"
+        return None, f"truth is not JSON: {error}"
