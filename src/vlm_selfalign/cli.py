@@ -115,7 +115,8 @@ def main() -> None:
     """Entry point: runs a verb and turns what went wrong into one line and an exit code."""
     STOP.install()
     sys.path.append(os.getcwd())  # a recipe may name a method of the user's own: ``my_methods:mine``
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("vlm_selfalign").setLevel(logging.INFO)
     warnings.filterwarnings("ignore", category=FutureWarning)
     try:
         app()

@@ -23,6 +23,7 @@ from vlm_selfalign.core.driver import Decoder, Driver, Finished, batched
 from vlm_selfalign.core.errors import UserError
 from vlm_selfalign.core.keyindex import KeyIndex
 from vlm_selfalign.core.ledger import Ledger, RowsFile, open_run, write_atomic, write_rows
+from vlm_selfalign.core.lines import growing_lines
 from vlm_selfalign.core.prompts import Sample
 from vlm_selfalign.core.requests import Service
 from vlm_selfalign.core.rows import Origin, Row
@@ -200,9 +201,7 @@ class Run:
         (rows_stage,) = stage.rows
         rows = self.output(rows_stage, round_number)
         if rows.rows is None or not len(rows.rows):
-            raise UserError(
-                f"stages.{stage.name}: the stage '{rows_stage}' made no rows to learn from; see drops.jsonl"
-            )
+            raise UserError(f"stages.{stage.name}: '{rows_stage}' made no rows to learn from{self._why_none()}")
         out = self.folder / "rounds" / str(round_number) / stage.role
         if any(path == str(out) for path in self.roles.versions.get(stage.role, [])):
             out = out.with_name(f"{stage.role}-{stage.name}")
@@ -239,12 +238,17 @@ class Run:
     def _drops(self, round_number: int, stage: str, counts: Counter[str]) -> None:
         counts = +counts  # a reason that never came up is none
         path = self.folder / "drops.jsonl"
-        kept = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-        kept = [line for line in kept if (line["round"], line["stage"]) != (round_number, stage)]
+        kept = [line for line in growing_lines(path) if (line["round"], line["stage"]) != (round_number, stage)]
         kept += [{"round": round_number, "stage": stage, "reason": r, "count": n} for r, n in counts.most_common()]
         write_atomic(path, "".join(json.dumps(line) + "\n" for line in kept))
         if counts:
             log.info("round %d, %s: %s", round_number, stage, ", ".join(f"{n} x {r}" for r, n in counts.most_common(4)))
+
+    def _why_none(self) -> str:
+        """The commonest reasons for which samples and rows left, or nothing."""
+        drops = sorted(growing_lines(self.folder / "drops.jsonl"), key=lambda drop: -drop["count"])
+        told = "; ".join(f"{drop['stage']} dropped {drop['count']} x {drop['reason']}" for drop in drops[:3])
+        return f": {told}" if told else ""
 
     def _progress(self, round_number: int, stage: str, done: int, total: int) -> None:
         state = {"round": round_number, "stage": stage, "done": done, "total": total, "time": time.time()}
