@@ -43,7 +43,7 @@ def run(parts: Parts) -> None:
 
 @app.command()
 def check(parts: Parts) -> None:
-    """Look before a run: data, model, memory, disk, time."""
+    """Look before a run: data, model, memory, disk."""
     from vlm_selfalign.check import check as check_run
 
     check_run(_settings(parts), show=_echo)
