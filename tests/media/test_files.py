@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import pickle
 import socket
@@ -11,9 +12,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from vlm_selfalign.media import files
 from vlm_selfalign.media.errors import MediaError, printable
-from vlm_selfalign.media.files import open_regular
-from vlm_selfalign.media.image import image_media, load_image
+from vlm_selfalign.media.files import HEADER_BYTES, HEADER_READS, HeaderReader, kind_of, open_regular
+from vlm_selfalign.media.image import load_image
 
 pytestmark = [pytest.mark.timeout(20), pytest.mark.skipif(os.name == "nt", reason="POSIX file kinds")]
 
@@ -54,13 +56,6 @@ def test_a_sparse_monster_is_refused_unread(tmp_path: Path) -> None:
     assert reason(tmp_path / "a.jpg", max_bytes=100) == "too many bytes"
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
-def test_an_unreadable_file(tmp_path: Path) -> None:
-    (tmp_path / "a.jpg").write_bytes(b"x")
-    (tmp_path / "a.jpg").chmod(0)
-    assert reason(tmp_path / "a.jpg") == "permission denied"
-
-
 def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
     Image.new("RGB", (4, 4)).save(tmp_path / "good.png")
     (tmp_path / "bad.png").write_bytes(b"words")
@@ -71,34 +66,6 @@ def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
         with contextlib.suppress(MediaError):
             load_image(tmp_path / f"{name}.png")
     assert before == (len(os.listdir("/proc/self/fd")) if before else 0)
-
-
-NAMES = [
-    b"caf\xe9.png",  # Latin-1, not UTF-8
-    b"\xff\xfe.png",
-    b"two\nlines.png",
-    b"-i x.png",
-    b"%03d.png",
-    b"world:7.png",
-    b"file:x.png",
-    b"C:\\x.png",
-    b" .png ",
-    "é\u0301🐈 'quoted\".png".encode(),
-    b"x" * 250 + b".png",
-]
-
-
-@pytest.mark.parametrize("name", NAMES, ids=repr)
-def test_any_name_a_file_system_holds_is_a_name(tmp_path: Path, name: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    with open(name, "wb") as file:
-        Image.new("RGB", (3, 2), "red").save(file, "PNG")
-    assert load_image(name).size == (3, 2)
-    assert load_image(Path(os.fsdecode(name))).size == (3, 2)
-    media = image_media(os.fsdecode(name))
-    again = type(media).model_validate_json(media.model_dump_json())  # records on disk are UTF-8
-    assert load_image(again).size == (3, 2)
-    assert load_image(image_media(os.path.join(str(tmp_path), os.fsdecode(name)))).size == (3, 2)
 
 
 def test_printable_paths_fit_on_one_line_and_into_utf8() -> None:
@@ -112,3 +79,43 @@ def test_an_error_survives_a_process_boundary() -> None:
     again = pickle.loads(pickle.dumps(error))
     assert str(again) == str(error) == "a.jpg: a cut file (OSError: 3 bytes)"
     assert (again.reason, again.stage) == ("a cut file", "decode")
+
+
+def test_a_header_has_an_end() -> None:
+    reader = HeaderReader(io.BytesIO(bytes(HEADER_BYTES + 10)), "a")
+    assert len(reader.read(HEADER_BYTES)) == HEADER_BYTES
+    with pytest.raises(MediaError, match="a header without end"):
+        reader.read(1)
+    reader.lift()
+    assert len(reader.read(5)) == 5 and len(reader.read()) == 5
+    assert reader.seek(0) == 0 and reader.tell() == 0  # all else is the file's
+
+
+def test_a_header_is_not_searched_byte_by_byte_for_ever() -> None:
+    reader = HeaderReader(io.BytesIO(bytes(HEADER_READS + 10)), "a")
+    for _ in range(HEADER_READS):
+        reader.read(1)
+    with pytest.raises(MediaError, match="a header without end"):
+        reader.read(1)
+
+
+def test_what_is_read_as_a_whole_may_not_be_huge(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "WHOLE_BYTES", 100)
+    assert len(HeaderReader(io.BytesIO(bytes(100)), "a").read()) == 100
+    with pytest.raises(MediaError, match="101, at most 100 as one piece"):
+        HeaderReader(io.BytesIO(bytes(101)), "a").read()
+
+
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [
+        (b"\xff\xd8\xff\xe0", "JPEG"),
+        (b"\xef\xbb\xbf <!doctype HTML>", "HTML"),
+        ("caf\u00e9".encode()[:-1], "text"),  # cut in the middle of a character
+        (b"caf\xe9 au lait and more", "unknown"),
+        (b"RIFF\0\0\0\0AVI LIST", "AVI video"),
+        (b"", "text"),
+    ],
+)
+def test_what_a_file_seems_to_be(head: bytes, kind: str) -> None:
+    assert kind_of(head) == kind

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from vlm_selfalign.core.errors import UserError
 from vlm_selfalign.core.media import Media
 from vlm_selfalign.core.seeds import digest_bytes
+from vlm_selfalign.media.clip import Clip
 from vlm_selfalign.media.errors import MediaError
 from vlm_selfalign.media.image import load_image
 from vlm_selfalign.media.uris import opener, path_of, scheme_of, uri_of
@@ -32,6 +34,11 @@ def draw(uri: str) -> Image.Image:
 @opener("test-bytes")
 def read(uri: str) -> bytes:
     return written(uri.removeprefix("test-bytes:"))
+
+
+@opener("test-clip")
+def play(uri: str) -> Clip:
+    return Clip(np.zeros((2, 4, 5, 3), np.uint8), np.arange(2.0), np.arange(2), 1.0, 2, 2.0)
 
 
 @pytest.mark.parametrize(
@@ -73,6 +80,11 @@ def test_bytes_from_an_opener_are_under_the_same_limits() -> None:
 def test_nothing_is_fetched(uri: str) -> None:
     with pytest.raises(MediaError, match="not fetched"):
         load_image(uri)
+
+
+def test_a_drawn_clip_is_no_picture() -> None:
+    with pytest.raises(MediaError, match="a clip, not a picture"):
+        load_image("test-clip:1")
 
 
 def test_a_refusing_or_missing_opener_is_a_media_error() -> None:

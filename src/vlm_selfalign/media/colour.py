@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image, ImageCms
 
 _SRGB = ImageCms.createProfile("sRGB")
+_BAND = 256  # rows worked on at once: whole pictures in floating point would take gigabytes
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -22,21 +24,34 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 def _grey(image: Image.Image) -> Image.Image:
     """Wide grey to 8 bits. Pillow's own ``convert`` clips at 255, which turns such pictures white."""
-    wide = np.asarray(image).astype(np.float64)
-    finite = np.where(np.isfinite(wide), wide, 0.0)
-    low, high = finite.min(), finite.max()
-    if image.mode == "F" and low >= 0 and high <= 1:
-        scaled = finite * 255
-    elif image.mode == "F" and low >= 0 and high <= 255:
-        scaled = finite
-    elif low >= 0 and high <= 65535 and image.mode != "F":
-        scaled = finite / 257
-    else:
-        scaled = (finite - low) * (255 / max(high - low, 1e-12))
+    wide = np.asarray(image)
+    low, factor = _range(wide)
     hidden = image.info.get("transparency")
-    if isinstance(hidden, int):
-        scaled = np.where(wide == hidden, 255, scaled)
-    return Image.fromarray(np.rint(scaled).astype(np.uint8))
+    grey = np.empty(wide.shape, np.uint8)
+    for rows in _bands(wide):
+        scaled = np.rint((_finite(wide[rows]) - low) * factor)
+        grey[rows] = np.where(wide[rows] == hidden, 255, scaled) if isinstance(hidden, int) else scaled
+    return Image.fromarray(grey)
+
+
+def _range(wide: np.ndarray) -> tuple[float, float]:
+    """What is black, and how much brighter 1 more is: 16 bits and usual float ranges as meant, others stretched."""
+    if wide.dtype.itemsize == 2:
+        return 0.0, 1 / 257
+    ends = np.array([(band.min(), band.max()) for band in map(_finite, (wide[rows] for rows in _bands(wide)))])
+    low, high = float(ends.min()), float(ends.max())
+    usual = (1, 255) if wide.dtype.kind == "f" else (65535,)
+    if low >= 0 and high <= usual[-1]:
+        return 0.0, 255 / next(top for top in usual if high <= top)
+    return low, 255 / max(high - low, 1e-12)
+
+
+def _finite(band: np.ndarray) -> np.ndarray:
+    return np.nan_to_num(band.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _bands(wide: np.ndarray) -> Iterator[slice]:
+    return (slice(top, top + _BAND) for top in range(0, len(wide), _BAND))
 
 
 def _to_srgb(image: Image.Image) -> Image.Image:
@@ -48,12 +63,18 @@ def _to_srgb(image: Image.Image) -> Image.Image:
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(raw))
-        if "srgb" in ImageCms.getProfileDescription(profile).lower():
+        if _is_srgb(ImageCms.getProfileDescription(profile)):
             return image
         output = "RGBA" if image.mode == "RGBA" else "RGB"
         return ImageCms.profileToProfile(image, profile, _SRGB, outputMode=output) or image
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return image
+
+
+def _is_srgb(description: str) -> bool:
+    """By its name, which spares most pictures a conversion; there are linear-light profiles of that name too."""
+    name = description.strip().lower()
+    return name.startswith("srgb") and "linear" not in name
 
 
 def _over_white(image: Image.Image) -> Image.Image:
@@ -62,5 +83,9 @@ def _over_white(image: Image.Image) -> Image.Image:
     hidden = image.info.get("transparency")
     if image.mode == "RGB" and isinstance(hidden, tuple) and max(hidden) > 255:
         image.info["transparency"] = tuple(value >> 8 for value in hidden)  # 48-bit pictures are read as 24-bit
-    flat = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", flat.size, "white"), flat).convert("RGB")
+    if image.mode == "La":
+        image = image.convert("LA")  # the only way on from grey that is multiplied by its alpha
+    ink = image if image.mode == "RGBA" else image.convert("RGBA")
+    paper = Image.new("RGB", ink.size, "white")
+    paper.paste(ink, mask=ink)
+    return paper

@@ -6,6 +6,7 @@ import hashlib
 import os
 import stat
 from io import BufferedReader, BytesIO
+from typing import Any
 
 from vlm_selfalign.media.errors import AnyPath, MediaError
 
@@ -14,10 +15,27 @@ ByteFile = BufferedReader | BytesIO
 MAX_BYTES = 200 * 1024 * 1024
 """The most bytes a picture's file may have."""
 
-# O_NONBLOCK: opening a pipe without a writer would otherwise wait for ever.
-_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+HEADER_BYTES = 6 * 1024 * 1024
+"""The most bytes of a header: everything a picture carries before its pixels (EXIF, profile, comments, tags)."""
+
+HEADER_READS = 50_000
+"""The most reads for a header: some formats are searched byte by byte for their next part."""
+
+WHOLE_BYTES = 100 * 1024 * 1024
+"""The most bytes of a format that is read as a whole before its header is known (WebP, AVIF, HEIC)."""
+
+# O_NONBLOCK: opening a pipe without a writer would otherwise wait for ever. O_NOCTTY: a terminal must not become ours.
+_FLAGS = os.O_RDONLY
+for _name in ("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY"):
+    _FLAGS |= getattr(os, _name, 0)
 
 _SIGNS: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"\xff\xd8\xff", "JPEG"),
+    (0, b"\x89PNG\r\n\x1a\n", "PNG"),
+    (0, b"GIF8", "GIF"),
+    (8, b"WEBP", "WebP"),
+    (0, b"II*\0", "TIFF"),
+    (0, b"MM\0*", "TIFF"),
     (0, b"%PDF", "PDF"),
     (0, b"%!PS", "PostScript"),
     (0, b"\xc5\xd0\xd3\xc6", "PostScript"),
@@ -29,6 +47,8 @@ _SIGNS: tuple[tuple[int, bytes, str], ...] = (
     (4, b"ftypheix", "HEIC"),
     (4, b"ftypmif1", "HEIC"),
     (4, b"ftypmsf1", "HEIC"),
+    (4, b"ftypavif", "AVIF"),
+    (4, b"ftypavis", "AVIF"),
     (4, b"ftyp", "MP4 or MOV video"),
     (0, b"\x1aE\xdf\xa3", "Matroska or WebM video"),
     (8, b"AVI ", "AVI video"),
@@ -74,6 +94,44 @@ def _check_size(size: int, name: AnyPath, max_bytes: int) -> None:
         raise MediaError(name, "too many bytes", "open", f"{size:,}, at most {max_bytes:,}")
 
 
+class HeaderReader:
+    """An open file that refuses to be read on and on for its header; ``lift`` ends the limit, for the pixels.
+
+    Decoders parse a header until they are through. Measured with Pillow 13 on files under 200 MB: 30 s and more for
+    2,900 EXIF blocks, a run of filling bytes, comments or empty boxes, and 540 MB for one block of text.
+    """
+
+    def __init__(self, file: ByteFile, name: AnyPath) -> None:
+        self._file, self._name = file, name
+        self._bytes, self._reads = HEADER_BYTES, HEADER_READS
+        self._limited = True
+
+    def read(self, size: int = -1, /) -> bytes:
+        """As of the file. Raises ``MediaError`` once the header has taken too much."""
+        if self._limited and size < 0:
+            self._check_whole()
+        elif self._limited:
+            self._bytes -= size
+            self._reads -= 1
+            if self._bytes < 0 or self._reads < 0:
+                raise MediaError(self._name, "a header without end", "header", f"over {HEADER_BYTES:,} bytes or so")
+        return self._file.read(size)
+
+    def _check_whole(self) -> None:
+        place = self._file.tell()
+        size = self._file.seek(0, os.SEEK_END) - place
+        self._file.seek(place)
+        if size > WHOLE_BYTES:
+            raise MediaError(self._name, "too many bytes", "header", f"{size:,}, at most {WHOLE_BYTES:,} as one piece")
+
+    def lift(self) -> None:
+        """From now on it reads like the file itself."""
+        self._limited = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
 def hash_of(file: ByteFile) -> str:
     """Hex BLAKE2b (128 bit) of the whole file; rewinds it before and after."""
     found = hashlib.blake2b(digest_size=16)
@@ -85,7 +143,7 @@ def hash_of(file: ByteFile) -> str:
 
 
 def kind_of(head: bytes) -> str:
-    """What a file that is no picture seems to be, from its first bytes, for the message."""
+    """What a file seems to be, from its first bytes: for the message where it could not be opened."""
     for offset, sign, name in _SIGNS:
         if head[offset : offset + len(sign)] == sign:
             return name

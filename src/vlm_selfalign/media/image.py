@@ -4,30 +4,34 @@
     picture = load_image(Media(kind="image", uri="world:7", content_hash=...).viewed("noise", 0.5))
 
 A file is opened by descriptor and must be a regular file; its size in bytes and pixels is checked before anything
-is decoded; only formats with small decoders are tried; a cut or corrupt picture is refused, never half shown.
+is decoded; only formats with small decoders are tried. A cut picture is refused, never half shown, and a corrupt one
+wherever its format can tell: PNG has check sums, JPEG has none, and a few changed bytes inside its pixels pass. Of an
+animation the first frame is shown; as a clip it has all of them.
 """
 
 from __future__ import annotations
 
 import os
 import time
+import warnings
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import IO, cast
 
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from vlm_selfalign.core.media import Media
+from vlm_selfalign.media.clip import Clip
 from vlm_selfalign.media.colour import to_rgb
 from vlm_selfalign.media.errors import AnyPath, MediaError
-from vlm_selfalign.media.files import MAX_BYTES, ByteFile, hash_of, kind_of, open_bytes, open_regular
+from vlm_selfalign.media.files import MAX_BYTES, ByteFile, HeaderReader, hash_of, open_bytes, open_regular
+from vlm_selfalign.media.formats import check_plain, formats_of, no_picture
+from vlm_selfalign.media.integrity import check
 from vlm_selfalign.media.uris import opener_of, path_of, scheme_of, uri_of
 from vlm_selfalign.media.views import apply_views
 
 MAX_PIXELS = 80_000_000
 """The most pixels a picture may have; Pillow alone would spend 1.8 GB on one just under its own limit."""
-
-# No EPS (starts Ghostscript), PDF, PSD, FITS, ...: whatever the name says, only these decoders ever run.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -81,9 +85,9 @@ def load_image(
 
 def header_of(file: ByteFile, name: AnyPath, *, max_pixels: int = MAX_PIXELS) -> Header:
     """Hash an open file and read its header; ``name`` is for messages. Raises ``MediaError``."""
-    content_hash = hash_of(file)
-    with _opened(file, name, max_pixels) as image:
-        return Header(content_hash, image.format or "", *image.size)
+    with _opened(file, name, max_pixels) as image:  # first, since a bomb costs less to refuse than to hash
+        kind, size = image.format or "", image.size
+    return Header(hash_of(file), kind, *size)
 
 
 def image_media(path: str) -> Media:
@@ -116,13 +120,14 @@ def decode(
     file: ByteFile, name: AnyPath, *, max_pixels: int = MAX_PIXELS, draft_pixels: int | None = None
 ) -> Image.Image:
     """The picture in an open file or ``BytesIO``; ``name`` is for messages. Raises ``MediaError``."""
+    if ImageFile.LOAD_TRUNCATED_IMAGES:  # true for the whole process, whoever set it
+        warnings.warn("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set: cut pictures pass as whole ones", stacklevel=2)
     with _opened(file, name, max_pixels) as image:
         if draft_pixels and draft_pixels < image.width * image.height:
             shrink = (draft_pixels / (image.width * image.height)) ** 0.5
             image.draft(None, (max(1, round(image.width * shrink)), max(1, round(image.height * shrink))))
         try:
-            if image.format == "PNG":
-                _check_sums(file)
+            check(file, image.format)
             image.load()
             return to_rgb(_upright(image))
         except Exception as error:
@@ -147,37 +152,34 @@ def _load(source: AnyPath, content_hash: str, max_pixels: int, max_bytes: int, d
 def _from_address(uri: str, scheme: str) -> Image.Image | bytes:
     try:
         found = opener_of(uri, scheme)(uri)
-        return found if isinstance(found, bytes) else to_rgb(found)
     except (OSError, ValueError, LookupError) as error:
         raise MediaError(uri, "cannot be opened", "open", _words(error)) from error
+    if isinstance(found, Clip):
+        raise MediaError(uri, "a clip, not a picture", "open")
+    return found if isinstance(found, bytes) else to_rgb(found)
 
 
 def _opened(file: ByteFile, name: AnyPath, max_pixels: int) -> Image.Image:
     """The header only. Pillow opens lazily: nothing is decoded before the pixels are counted."""
-    head = file.read(256)
     file.seek(0)
-    formats = (*FORMATS, "TGA") if _suffix(name) == ".tga" else FORMATS  # TGA has no signature of its own
+    head = file.read(256)
+    check_plain(file, name, head)
+    reader = HeaderReader(file, name)
     try:
-        image = Image.open(file, formats=formats)
+        image = Image.open(cast(IO[bytes], reader), formats=formats_of(name, head))
     except UnidentifiedImageError:
-        raise _no_picture(name, head) from None
+        raise no_picture(name, head) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise MediaError(name, "too many pixels", "header", _words(error)) from None
+    except MediaError:
+        raise
     except Exception as error:
         raise MediaError(name, "a broken header", "header", _words(error)) from error
     if not 0 < image.width * image.height <= max_pixels:
         image.close()
         raise MediaError(name, "too many pixels", "header", f"{image.width} x {image.height}, at most {max_pixels:,}")
+    reader.lift()
     return image
-
-
-def _check_sums(file: ByteFile) -> None:
-    """Pillow leaves the check sums of a PNG's pixels unread, and a changed bit can decode into another picture."""
-    place = file.tell()
-    file.seek(0)
-    with Image.open(file, formats=("PNG",)) as second:
-        second.verify()
-    file.seek(place)
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -186,17 +188,6 @@ def _upright(image: Image.Image) -> Image.Image:
     except Exception:  # a malformed EXIF block says nothing about the picture
         return image
     return image if turn is None else image.transpose(turn)
-
-
-def _no_picture(name: AnyPath, head: bytes) -> MediaError:
-    kind = kind_of(head)
-    if kind in ("HEIC", "JPEG XL", "SVG", "PDF", "PostScript", "PSD", "FITS"):
-        return MediaError(name, f"{kind} is not read: convert it to PNG or JPEG", "header")
-    return MediaError(name, "not a picture" if kind == "unknown" else f"not a picture but {kind}", "header")
-
-
-def _suffix(name: AnyPath) -> str:
-    return os.path.splitext(os.fsdecode(name))[1].lower()
 
 
 def _words(error: BaseException) -> str:

@@ -20,9 +20,10 @@ from PIL import Image
 
 from vlm_selfalign.core.errors import UserError
 from vlm_selfalign.core.registry import resolve
+from vlm_selfalign.media.clip import Clip
 from vlm_selfalign.media.errors import MediaError
 
-Opener = Callable[[str], Image.Image | bytes]
+Opener = Callable[[str], Image.Image | Clip | bytes]
 
 _openers: dict[str, Opener] = {}
 _SCHEME = re.compile(r"([a-z][a-z0-9_+.-]+):")
@@ -30,7 +31,7 @@ _NEVER = ("http", "https", "ftp", "data")
 
 
 def opener(scheme: str) -> Callable[[Opener], Opener]:
-    """Register the function that turns ``scheme:...`` into a picture, or into the bytes of a picture's file.
+    """Register the function that turns ``scheme:...`` into a picture, a whole clip, or the bytes of a file of either.
 
     Bytes are decoded under the same limits as a file. What it cannot open it refuses with ``MediaError``, ``OSError``,
     ``ValueError`` or ``LookupError``.

@@ -3,7 +3,8 @@
     apply_views(picture, (View(name="noise", amount=0.5, seed=3), View(name="grey")))
 
 A view is a pure function of (picture, amount, seed): the same three give the same pixels, ``amount`` 0 gives the
-picture itself, 1 the most. The size never changes, so neither does the number of image tokens.
+picture itself, 1 the most. The size never changes, so neither does the number of image tokens. Clips have these views
+too, and more: ``vlm_selfalign.media.clip_views``.
 """
 
 from __future__ import annotations
@@ -35,26 +36,64 @@ def view(function: Degradation) -> Degradation:
 def apply_views(image: Image.Image, views: Iterable[View]) -> Image.Image:
     """The RGB picture through the views, first to last. Raises ``UserError`` on an unknown view or amount."""
     for one in views:
-        if one.name not in VIEWS:
-            raise UserError(f"no view called '{one.name}'{nearest(one.name, VIEWS)}")
-        if not 0 <= one.amount <= 1:
-            raise UserError(f"view '{one.name}': amount {one.amount} is not between 0 and 1")
-        if one.amount > 0:
-            chance = np.random.Generator(np.random.PCG64(seed_of("view", one.name, one.seed)))
-            image = VIEWS[one.name](image, one.amount, chance)
+        _check_name(one.name)
+        if check_amount(one) > 0:
+            image = VIEWS[one.name](image, one.amount, chance_of(one))
     return image
+
+
+def check_amount(one: View) -> float:
+    """The view's amount. Raises ``UserError`` unless it is between 0 and 1."""
+    if not 0 <= one.amount <= 1:
+        raise UserError(f"view '{one.name}': amount {one.amount} is not between 0 and 1")
+    return one.amount
+
+
+def chance_of(one: View) -> np.random.Generator:
+    """The view's own chance: another for every name and seed, the same whatever the picture or amount."""
+    return np.random.Generator(np.random.PCG64(seed_of("view", one.name, one.seed)))
+
+
+def new_order(count: int, chance: np.random.Generator) -> np.ndarray:
+    """A random order of ``count`` things, evenly drawn from all but the one they are in (there must be two).
+
+    A shuffle that happened to move nothing would be a degraded view that is not degraded.
+    """
+    while True:
+        order = chance.permutation(count)
+        if count < 2 or np.any(order != np.arange(count)):
+            return order
+
+
+def _check_name(name: str) -> None:
+    from vlm_selfalign.media.clip_views import CLIP_VIEWS  # here, since clip views build on these
+
+    if name in CLIP_VIEWS:
+        raise UserError(f"view '{name}' is for clips and this is a picture{nearest(name, VIEWS)}")
+    if name not in VIEWS:
+        raise UserError(f"no view called '{name}'{nearest(name, VIEWS)}")
 
 
 @view
 def noise(image: Image.Image, amount: float, chance: np.random.Generator) -> Image.Image:
     r"""Diffusion noise, x_t = sqrt(a_t) x + sqrt(1 - a_t) e with t = 1000 ``amount`` and VCD's schedule.
 
-    VCD (Leng et al., 2024), POVID (Zhou et al., 2024) and SIMA show t = 500, that is ``amount`` .5.
+    VCD (Leng et al., 2024) and POVID (Zhou et al., 2024) show t = 500, that is ``amount`` .5. They add it to the
+    336 pixels a side that the model sees. Larger pictures get grains of several pixels, so that the model's own
+    shrinking does not average the noise away.
     """
     kept = _alphas()[min(round(amount * 1000), 999)]
-    clean = (np.asarray(image, np.float32) - MEAN) / DEVIATION
-    noisy = np.sqrt(kept) * clean + np.sqrt(1 - kept) * chance.standard_normal(clean.shape, np.float32)
-    return _picture(noisy * DEVIATION + MEAN)
+    grain = max(1, round(min(image.size) / 336))
+    clean = np.asarray(image)
+    noisy = np.empty_like(clean)
+    for top in range(0, image.height, 64 * grain):  # in bands: a large picture in floating point takes gigabytes
+        rows = clean[top : top + 64 * grain]
+        shape = (-(-len(rows) // grain), -(-image.width // grain), 3)
+        drawn = chance.standard_normal(shape, np.float32).repeat(grain, 0).repeat(grain, 1)
+        mixed = np.sqrt(kept) * (rows.astype(np.float32) - MEAN) / DEVIATION
+        mixed += np.sqrt(1 - kept) * drawn[: len(rows), : image.width]
+        noisy[top : top + 64 * grain] = np.clip(np.rint(mixed * DEVIATION + MEAN), 0, 255)
+    return Image.fromarray(noisy)
 
 
 @view
@@ -104,8 +143,8 @@ def crop(image: Image.Image, amount: float, chance: np.random.Generator) -> Imag
 def mask(image: Image.Image, amount: float, chance: np.random.Generator) -> Image.Image:
     """A near-white rectangle over ``amount`` of the area, somewhere.
 
-    RRPO (Sarkar et al., 2025) covers 25-50 % of the frames to provoke wrong answers, OPA-DPO (Yang et al., 2025)
-    30 % of its pictures.
+    RRPO (Sarkar et al., 2025) covers 25-50 % of a clip, at the same place in all frames, to provoke wrong answers;
+    OPA-DPO (Yang et al., 2025) 30 % of its pictures.
     """
     masked = image.copy()
     masked.paste((250, 250, 250), _window(image, amount, chance))
@@ -124,22 +163,26 @@ def blank(image: Image.Image, amount: float, chance: np.random.Generator) -> Ima
 
 @view
 def grey(image: Image.Image, amount: float, chance: np.random.Generator) -> Image.Image:
-    """Fade to grey: shapes stay, colours go, so that a colour named is a colour guessed."""
+    """Fade to grey: shapes stay, colours go, so that a colour named is a colour guessed.
+
+    The random greyscale of contrastive learning (SimCLR, Chen et al., 2020), here at any strength.
+    """
     return Image.blend(image, image.convert("L").convert("RGB"), amount)
 
 
 @view
-def shuffle(image: Image.Image, amount: float, chance: np.random.Generator) -> Image.Image:
-    """Cut into square patches, eight to the shorter side, and deal ``amount`` of them out at random.
+def shuffle_patches(image: Image.Image, amount: float, chance: np.random.Generator) -> Image.Image:
+    """Cut into square patches, eight to the shorter side, and deal ``amount`` of them (at least two) out at random.
 
-    Textures and colours stay, objects and places go. RRPO (Sarkar et al., 2025) shuffles in time, where a clip has
-    frames; a picture has only places.
+    Textures and colours stay, objects and places go, as Naseer et al. (2021) take the structure out of pictures for
+    vision transformers. The counterpart in time is ``shuffle_frames``.
     """
     side = max(1, min(image.size) // 8)
     columns, rows = image.width // side, image.height // side
-    moved = chance.permutation(columns * rows)[: round(amount * columns * rows)]
+    count = min(max(2, round(amount * columns * rows)), columns * rows)
+    moved = chance.permutation(columns * rows)[:count]
     shuffled = image.copy()
-    for target, origin in zip(moved, chance.permutation(moved), strict=True):
+    for target, origin in zip(moved, moved[new_order(count, chance)], strict=True):
         patch = image.crop(_patch(int(origin), columns, side))
         shuffled.paste(patch, _patch(int(target), columns, side))
     return shuffled
@@ -149,10 +192,6 @@ def _alphas() -> np.ndarray:
     """Cumulative products of 1 - beta_t over 1000 steps of the sigmoid schedule."""
     betas = (1 / (1 + np.exp(-np.linspace(-6, 6, 1000)))) * (0.5e-2 - 1e-5) + 1e-5
     return np.cumprod(1 - betas).astype(np.float32)
-
-
-def _picture(pixels: np.ndarray) -> Image.Image:
-    return Image.fromarray(np.clip(np.rint(pixels), 0, 255).astype(np.uint8))
 
 
 def _scaled(image: Image.Image, scale: float) -> tuple[int, int]:
