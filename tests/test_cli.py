@@ -165,6 +165,12 @@ def test_measuring_where_nothing_was_trained(tmp_path, mistake):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_page_of_the_drawn_world(tmp_path, call, mistake):
+    told = call("world", tmp_path / "drawn", "base=rich", "small=.3")[1]
+    assert told.startswith("page: ") and (tmp_path / "drawn/world.html").stat().st_size > 10_000
+    assert "world.small" in mistake("world", tmp_path / "other", "small=3")
+
+
 def test_what_is_left_out_of_a_folder_is_said(photos, tmp_path, call):
     folder = shutil.copytree(photos, tmp_path / "mixed")
     (folder / "broken.png").write_bytes((folder / "0.png").read_bytes()[:20])

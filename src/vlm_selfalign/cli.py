@@ -11,6 +11,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from functools import reduce
 from typing import Annotated, Any
 
 import typer
@@ -109,6 +110,22 @@ def recipes(
 
     for line in {"list": list_recipes, "show": show_recipe, "copy": copy_recipe}.get(verb, _unknown(verb))(name, to):
         _echo(line)
+
+
+@app.command()
+def world(
+    out: Annotated[str, typer.Argument(help="The folder for the page.")] = "world",
+    dials: Annotated[
+        list[str] | None, typer.Argument(metavar="[dial=value ...]", help="For example base=rich small=.3")
+    ] = None,
+) -> None:
+    """Draw a page of samples of the drawn world: scenes, clips, their truth, descriptions and questions."""
+    from vlm_selfalign.config import merge, parse_override
+    from vlm_selfalign.data.world.page import world_page
+    from vlm_selfalign.data.world.settings import WorldSettings
+
+    turned = reduce(merge, map(parse_override, dials or []), {})
+    _echo(f"page: {world_page(WorldSettings.of(**turned), out)}")
 
 
 @app.command()

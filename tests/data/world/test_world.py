@@ -20,7 +20,7 @@ def test_the_source_is_found_by_name_and_gives_samples():
         assert sample.prompt.question == "Describe the image."
         (media,) = sample.prompt.media
         assert open_picture(media.uri).size == (64, 64)
-        assert {"kind", "colour", "row", "col"} == set(sample.truth["objects"][0])
+        assert {"kind", "colour", "row", "col"} <= set(sample.truth["objects"][0])
 
 
 def test_content_hash_knows_split_seed_and_dials():

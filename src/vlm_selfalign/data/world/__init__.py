@@ -1,6 +1,7 @@
 """The drawn world: seeded scenes whose complete truth is known, and a source of samples of them.
 
-``data: {source: world, limit: 800, settings: {split: train}}`` in a recipe.
+``data: {source: world, limit: 800, settings: {split: train}}`` in a recipe. Clips are ``worldclip``; the same in
+words, and arithmetic, ``worldtext`` and ``arithmetic``.
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ from vlm_selfalign.core.media import Media
 from vlm_selfalign.core.prompts import Prompt, Sample
 from vlm_selfalign.core.registry import source
 from vlm_selfalign.core.seeds import digest
+from vlm_selfalign.data.world import clips as clips  # importing them makes their sources and openers known
 from vlm_selfalign.data.world import draw as drawing
+from vlm_selfalign.data.world import texts as texts
 from vlm_selfalign.data.world.questions import DESCRIBE
 from vlm_selfalign.data.world.scenes import Split, address, located, scene
 from vlm_selfalign.data.world.settings import WorldSettings
+from vlm_selfalign.data.world.truth import truth
 from vlm_selfalign.media.errors import MediaError
 from vlm_selfalign.media.uris import opener
 
@@ -43,7 +47,7 @@ def picture(index: int, split: Split = "train", seed: int = 0, dials: WorldSetti
 
 @dataclass(frozen=True)
 class World:
-    """Samples of one split: ``truth`` holds the objects, the picture is drawn when it is opened."""
+    """Samples of one split: ``truth`` holds all that is true of the scene, the picture is drawn when it is opened."""
 
     split: Split
     limit: int
@@ -62,8 +66,8 @@ class World:
         if not 0 <= index < self.limit:
             raise IndexError(index)
         media = picture(index, self.split, self.seed, self.dials)
-        objects = scene(index, self.split, self.seed, self.dials).objects
-        return Sample.of(Prompt.user(self.prompt, media), truth={"objects": objects})
+        known = truth(scene(index, self.split, self.seed, self.dials), self.dials)
+        return Sample.of(Prompt.user(self.prompt, media), truth=known)
 
 
 DIALS = WorldSettings()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from vlm_selfalign.data.world.backgrounds import backdrop
 from vlm_selfalign.data.world.scenes import Scene, Thing
 from vlm_selfalign.data.world.settings import COLOURS, KINDS, WorldSettings
 
@@ -25,9 +27,10 @@ DARK = 90
 def draw(scene: Scene, settings: WorldSettings | None = None) -> Image.Image:
     """The picture of a scene, RGB, ``settings.side`` square."""
     settings = settings or WorldSettings()
-    picture = Image.new("RGB", (settings.side, settings.side), (settings.background,) * 3)
-    for thing in scene.things:
-        _paste(picture, thing, settings)
+    picture = backdrop(scene.background, settings.side, settings.background).copy()
+    for thing in in_order(scene.things):
+        drawn = sprite(thing, settings)
+        picture.paste(drawn.colours, drawn.corner, drawn.alpha)
     if settings.noise == 0:
         return picture
     grain = np.random.default_rng(scene.seed).normal(0, settings.noise, (settings.side, settings.side, 3))
@@ -35,23 +38,52 @@ def draw(scene: Scene, settings: WorldSettings | None = None) -> Image.Image:
     return Image.fromarray(np.clip(np.rint(noisy), 0, 255).astype(np.uint8))
 
 
-def _paste(picture: Image.Image, thing: Thing, settings: WorldSettings) -> None:
-    """Tilt, shrink and shift the stencil in one affine step, onto the sprite's own cell."""
-    cell, scale = settings.cell, FINE / thing.size
+def in_order(things: Sequence[Thing]) -> list[Thing]:
+    """Objects in the order in which they are drawn: a later one covers the earlier ones."""
+    return sorted(things, key=lambda thing: thing.layer)
+
+
+@dataclass(frozen=True)
+class Sprite:
+    """One object as drawn: its colours, how much of it covers what is behind, and its upper left corner."""
+
+    colours: Image.Image
+    alpha: Image.Image
+    corner: tuple[int, int]
+
+
+def sprite(thing: Thing, settings: WorldSettings) -> Sprite:
+    """An object on a patch as large as a cell."""
+    alpha, corner = cover(thing, settings)
+    shade = _placed(stencil(thing.kind)[1], thing, settings.cell)
+    colour = np.asarray(COLOURS[thing.colour], dtype=np.float64)
+    pixels = np.asarray(shade, dtype=np.float64)[..., None] / 255 * colour
+    return Sprite(Image.fromarray(pixels.astype(np.uint8)), alpha, corner)
+
+
+def cover(thing: Thing, settings: WorldSettings) -> tuple[Image.Image, tuple[int, int]]:
+    """Only where an object covers what is behind it, as a patch of opacities, and the patch's upper left corner."""
+    alpha = _placed(stencil(thing.kind)[0], thing, settings.cell)
+    if thing.opacity < 1:
+        alpha = alpha.point([round(value * thing.opacity) for value in range(256)])
+    return alpha, corner(thing, settings.cell)
+
+
+def corner(thing: Thing, cell: int) -> tuple[int, int]:
+    """The upper left corner of an object's patch in the picture, in pixels."""
+    return thing.col * cell + thing.push_x, thing.row * cell + thing.push_y
+
+
+def _placed(layer: Image.Image, thing: Thing, cell: int) -> Image.Image:
+    """Tilt, shrink and shift a layer of a stencil in one affine step."""
+    scale = FINE / thing.size
     cos, sin = math.cos(math.radians(thing.angle)) * scale, math.sin(math.radians(thing.angle)) * scale
     middle_x, middle_y = cell / 2 + thing.dx, cell / 2 + thing.dy
     matrix = (cos, sin, FINE / 2 - cos * middle_x - sin * middle_y)
     matrix += (-sin, cos, FINE / 2 + sin * middle_x - cos * middle_y)
     # Four times too large and then averaged: an affine step alone would alias.
     large = tuple(value / 4 if i % 3 < 2 else value for i, value in enumerate(matrix))
-    alpha, shade = (
-        layer.transform((4 * cell, 4 * cell), Image.Transform.AFFINE, large, Image.Resampling.BILINEAR).reduce(4)
-        for layer in stencil(thing.kind)
-    )
-    colour = np.asarray(COLOURS[thing.colour], dtype=np.float64)
-    pixels = np.asarray(shade, dtype=np.float64)[..., None] / 255 * colour
-    sprite = Image.fromarray(pixels.astype(np.uint8))
-    picture.paste(sprite, (thing.col * cell, thing.row * cell), alpha)
+    return layer.transform((4 * cell, 4 * cell), Image.Transform.AFFINE, large, Image.Resampling.BILINEAR).reduce(4)
 
 
 @cache

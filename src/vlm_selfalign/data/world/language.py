@@ -1,7 +1,7 @@
 """English for a claim about an object: many sentence forms, each knowing what it says.
 
 The first embedded model writes one form (``captions.SENTENCE``); whoever reads claims out of free text must
-read them all. A form's claims are its truth::
+read them all, and those of long descriptions (``forms``). A form's claims are its truth::
 
     FORMS["pronoun"].write(cup, box)     # "I can see a cup. It is red."
     FORMS["pronoun"].claims(cup, box)    # [Claim(kind="cup", colour="red")]
@@ -16,36 +16,60 @@ from typing import Any
 PLURALS = {"fish": "fish", "box": "boxes"}
 """Plurals that are not kind + s."""
 
+NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven")
+"""Numbers in words."""
+
+RELATIONS = {
+    "left of": "to the left of",
+    "right of": "to the right of",
+    "above": "above",
+    "below": "below",
+    "next to": "next to",
+}
+"""How one object lies to another, and how a sentence says so."""
+
 Object = Mapping[str, Any]
-"""An object of the truth: kind, colour, row, col."""
+"""An object of the truth: kind, colour, row and col or place; size and count where a form says them."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What a sentence says of one kind: that it is there (or not), and in which colour if it says so."""
+    """What a sentence says of one kind: that it is there (or not), and what else it says of it (None: nothing)."""
 
     kind: str
     colour: str | None = None
     present: bool = True
+    place: str | None = None
+    size: str | None = None
+    count: int | None = None
+    hedged: bool = False
 
 
 @dataclass(frozen=True)
 class Form:
     """A sentence form about one object, or about two where it mentions the ``other``.
 
-    ``template`` may use {kind} {kinds} {colour} {place} and the same with ``other_``. ``denies`` says which of
-    the two ("kind", "other") it says is not there.
+    ``template`` may use {kind} {kinds} {colour} {place} {size} {number}, the same with ``other_``, and {relation}:
+    how the first lies to the other. ``denies`` says which of the two ("kind", "other") it says is not there;
+    ``hedged``, that it is not sure.
     """
 
     template: str
     denies: tuple[str, ...] = ()
+    hedged: bool = False
 
-    def write(self, thing: Object, other: Object | None = None) -> str:
-        """The sentence; ``other`` is needed by forms about two objects."""
-        words = _words(thing, "")
+    def write(self, thing: Object, other: Object | None = None, relation: str = "next to") -> str:
+        """The sentence; ``other`` is needed by forms about two objects, ``relation`` (of ``RELATIONS``) by some."""
+        words = _words(thing, "") | {"relation": RELATIONS[relation]}
         if other is not None:
             words |= _words(other, "other_")
         return self.template.format(**words)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What it says of its first object beyond the kind: colour, place, size, number, relation."""
+        details = ("colour", "place", "size", "number", "relation")
+        return frozenset(name for name in details if f"{{{name}}}" in self.template)
 
     @property
     def about_two(self) -> bool:
@@ -62,21 +86,49 @@ class Form:
         return min(i for word in ("kind}", "kinds}") if (i := self.template.find("{" + prefix + word)) >= 0)
 
     def _claim(self, name: str, prefix: str, item: Object) -> Claim:
-        denied = name in self.denies
-        coloured = "{" + prefix + "colour}" in self.template
-        return Claim(item["kind"], item["colour"] if coloured else None, not denied)
+        said = {word for word in ("colour", "place", "size", "number") if f"{{{prefix}{word}}}" in self.template}
+        return Claim(
+            item["kind"],
+            colour=item["colour"] if "colour" in said else None,
+            present=name not in self.denies,
+            place=_place(item) if "place" in said else None,
+            size=item.get("size") if "size" in said else None,
+            count=item.get("count") if "number" in said else None,
+            hedged=self.hedged,
+        )
 
 
 def _words(item: Object, prefix: str) -> dict[str, str]:
-    kind = item["kind"]
-    words = {"kind": kind, "kinds": PLURALS.get(kind, kind + "s"), "colour": item["colour"], "place": place(item)}
+    words = {
+        "kind": item["kind"],
+        "kinds": plural(item["kind"]),
+        "colour": item["colour"],
+        "place": _place(item),
+        "size": item.get("size") or "",
+        "number": NUMBERS[item.get("count", 1)],
+    }
     return {prefix + name: word for name, word in words.items()}
 
 
+def plural(kind: str) -> str:
+    """``boats``, ``boxes``, ``fish``."""
+    return PLURALS.get(kind, kind + "s")
+
+
+def _place(item: Object) -> str:
+    return item.get("place") or place(item)
+
+
 def place(item: Object, cells: int = 4) -> str:
-    """Where an object is, in words: ``top left``, ``bottom right``."""
-    vertical = "top" if item["row"] < cells / 2 else "bottom"
-    return f"{vertical} {'left' if item['col'] < cells / 2 else 'right'}"
+    """Where an object is, in words: ``top left``, ``bottom right``; ``middle left``, ``centre`` on odd grids."""
+    down, across = (_third(item[axis], cells) for axis in ("row", "col"))
+    vertical, horizontal = ("top", "middle", "bottom")[down + 1], ("left", "middle", "right")[across + 1]
+    return "centre" if vertical == horizontal == "middle" else f"{vertical} {horizontal}"
+
+
+def _third(index: int, cells: int) -> int:
+    """-1, 0 or 1: before the middle, in it (odd grids only), after it."""
+    return (2 * index + 1 > cells) - (2 * index + 1 < cells)
 
 
 FORMS: dict[str, Form] = {

@@ -10,7 +10,8 @@ from urllib.parse import quote, unquote
 from vlm_selfalign.core.errors import UserError
 from vlm_selfalign.core.records import Record
 from vlm_selfalign.core.seeds import digest, rng, seed_of
-from vlm_selfalign.data.world.settings import COLOURS, KINDS, WorldSettings
+from vlm_selfalign.data.world.hard import harden
+from vlm_selfalign.data.world.settings import COLOURS, COPIES, KINDS, Background, WorldSettings
 
 Split = Literal["train", "dev", "test"]
 
@@ -19,7 +20,10 @@ SHARES: dict[Split, range] = {"train": range(8), "dev": range(8, 9), "test": ran
 
 
 class Thing(Record):
-    """One object: what it is, its cell, and where exactly it is drawn (pixels from the cell's centre, degrees)."""
+    """One object: what it is, its cell, and where exactly it is drawn (pixels from the cell's centre, degrees).
+
+    ``push_x`` and ``push_y`` (pixels) shift it out of its cell over another one; a higher ``layer`` is drawn later.
+    """
 
     kind: str
     colour: str
@@ -29,22 +33,27 @@ class Thing(Record):
     dy: float
     size: float
     angle: float
+    opacity: float = 1.0
+    push_x: int = 0
+    push_y: int = 0
+    layer: int = 0
 
 
 class Scene(Record):
-    """Objects in the order of ``KINDS`` and the seed of the pixel noise."""
+    """Objects in the order of ``KINDS``, the seed of the pixel noise, and what is behind the objects."""
 
     things: tuple[Thing, ...]
     seed: int
+    background: Background = "grey"
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The kinds that are there."""
-        return tuple(thing.kind for thing in self.things)
+        """The kinds that are there, each once."""
+        return tuple(dict.fromkeys(thing.kind for thing in self.things))
 
     @property
     def objects(self) -> list[dict[str, Any]]:
-        """The truth as JSON: kind, colour, row and column of every object."""
+        """The heart of the truth as JSON: kind, colour, row and column of every object; all of it is in ``truth``."""
         return [{"kind": t.kind, "colour": t.colour, "row": t.row, "col": t.col} for t in self.things]
 
 
@@ -58,10 +67,11 @@ def scene(index: int, split: Split = "train", seed: int = 0, settings: WorldSett
     if split not in SHARES:
         raise UserError(f"world: no split '{split}'; known: {', '.join(SHARES)}")
     chance = rng("scene", split, seed, index)
+    behind = rng("background", split, seed, index).choice(settings.backgrounds)
     while True:
-        things = _things(chance, settings)
+        things = harden(_things(chance, settings), behind, chance, settings)
         if share(things) in SHARES[split]:
-            return Scene(things=things, seed=seed_of("noise", split, seed, index))
+            return Scene(things=things, seed=seed_of("noise", split, seed, index), background=behind)
 
 
 def share(things: tuple[Thing, ...]) -> int:
@@ -72,24 +82,38 @@ def share(things: tuple[Thing, ...]) -> int:
 
 def _things(chance: random.Random, settings: WorldSettings) -> tuple[Thing, ...]:
     count = chance.randint(settings.fewest, settings.most)
-    kinds = sorted(_kinds(count, chance, settings), key=KINDS.index)
-    cells = chance.sample(range(settings.cells**2), count)
-    return tuple(_thing(kind, cell, chance, settings) for kind, cell in zip(kinds, cells, strict=True))
+    kinds = sorted(_repeated(_kinds(count, chance, settings), chance, settings), key=KINDS.index)
+    cells = chance.sample(range(settings.cells**2), len(kinds))
+    made = [make_thing(kind, cell, chance, settings) for kind, cell in zip(kinds, cells, strict=True)]
+    # All of a kind are of one colour, so that "the cars are red" is true or false.
+    first = {thing.kind: thing.colour for thing in reversed(made)}
+    if len(first) == len(made):
+        return tuple(made)
+    return tuple(thing.model_copy(update={"colour": first[thing.kind]}) for thing in made)
 
 
 def _kinds(count: int, chance: random.Random, settings: WorldSettings) -> list[str]:
-    """Different kinds; a trigger brings its partner along with ``settings.together`` while there is room."""
+    """Different kinds; a trigger brings its partners along with ``settings.together`` while there is room."""
     chosen: list[str] = []
     for kind in chance.sample(KINDS, len(KINDS)):
-        if kind not in chosen:
+        if kind not in chosen and kind not in settings.without:
             chosen.append(kind)
-            partner = settings.partner_of(kind)
-            if partner and partner.partner not in chosen and chance.random() < settings.together:
-                chosen.append(partner.partner)
+            for belief in settings.partners_of(kind):
+                left = belief.partner not in chosen and belief.partner not in settings.without
+                if left and chance.random() < settings.together:
+                    chosen.append(belief.partner)
     return chosen[:count]
 
 
-def _thing(kind: str, cell: int, chance: random.Random, settings: WorldSettings) -> Thing:
+def _repeated(kinds: list[str], chance: random.Random, settings: WorldSettings) -> list[str]:
+    """Now and then one kind stands there two or three times."""
+    if settings.repeats and chance.random() < settings.repeats:
+        return kinds + [chance.choice(kinds)] * chance.randint(1, COPIES)
+    return kinds
+
+
+def make_thing(kind: str, cell: int, chance: random.Random, settings: WorldSettings) -> Thing:
+    """An object of any colour, tilted, sized and shifted within its cell by chance."""
     size = chance.uniform(settings.smallest, settings.largest)
     slack = (settings.cell - size) / 2
     row, col = divmod(cell, settings.cells)
