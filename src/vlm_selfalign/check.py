@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from vlm_selfalign.config import ModelSettings, RunSettings, Schedule
+from vlm_selfalign.config import ModelSettings, RunSettings, Schedule, TrainingSettings
 from vlm_selfalign.core.driver import Decoder
 from vlm_selfalign.core.errors import TryAgain, UserError, nearest
 from vlm_selfalign.core.prompts import Sample
@@ -19,8 +20,18 @@ from vlm_selfalign.recipe import vocabulary_of
 from vlm_selfalign.samples import left_out, test_samples, training_samples
 from vlm_selfalign.scoring.vocabulary import Vocabulary
 
+if TYPE_CHECKING:
+    from vlm_selfalign.models.estimate import Looked
+    from vlm_selfalign.models.skeleton import Needs
+
 GIB = 1 << 30
 FEW = 30
+
+LOOKED = 5
+"""Samples that are read in full, spread over the first ``SPREAD``."""
+SPREAD = 60
+ANSWER = 256
+"""Tokens of an answer when memory is estimated."""
 
 
 def check(
@@ -39,12 +50,12 @@ def check(
         resolve("probe", name, "measure.probes").build(probe_settings, f"measure.probes.{name}")
     Vocabulary.load(vocabulary_of(settings))
     _check_roles(settings, stages, show)
-    sample = _check_data(settings, show)
+    samples, total = _check_data(settings, show)
     _check_disk(settings, show)
     models = {"policy": settings.model, **settings.roles}
     for role, model in models.items():
         if role not in (services or {}) or any(stage.role == role for stage in fits):
-            _check_model(role, model, sample, fits, show)
+            ModelCheck(role, model, [stage for stage in fits if stage.role == role], settings, show).run(samples, total)
     for stage in fits:
         _check_fit(stage, settings)
 
@@ -83,10 +94,11 @@ def _schedule(given: dict[str, Any], stage: Stage) -> None:
         raise UserError(explain(error, f"stages.{stage.name}", Schedule)) from None
 
 
-def _check_data(settings: RunSettings, show: Callable[[str], None]) -> Sample:
+def _check_data(settings: RunSettings, show: Callable[[str], None]) -> tuple[list[Sample], int]:
+    """Some samples from the beginning, and how many there are in all."""
     samples = training_samples(settings)
-    first = next(iter(samples), None)
-    if first is None:
+    first = list(islice(samples, SPREAD))
+    if not first:
         raise UserError("data: no samples to learn from; check data.path and data.limit")
     held = len(test_samples(settings)) if settings.measure.probes else 0
     show(f"data: {len(samples)} samples to learn from, {held} held out")
@@ -94,32 +106,139 @@ def _check_data(settings: RunSettings, show: Callable[[str], None]) -> Sample:
         show(f"data: {count} left out: {reason}")
     if settings.measure.probes and held < FEW:
         show(f"note: intervals from under {FEW} held-out samples are too narrow; raise measure.holdout or add samples")
-    return first
+    return first[:: max(1, len(first) // LOOKED)][:LOOKED], len(samples)
 
 
-def _check_model(
-    role: str, settings: ModelSettings, sample: Sample, fits: list[Stage], show: Callable[[str], None]
-) -> None:
-    from vlm_selfalign.models.encode import Encoder
-    from vlm_selfalign.models.load import quiet
-    from vlm_selfalign.models.skeleton import free_memory, needs, skeleton
+class ModelCheck:
+    """Whether one role's model takes the samples and fits the machine: a line for each thing found."""
 
-    quiet()
-    loaded = skeleton(settings)
-    batch = Encoder.of(loaded).batch([sample.prompt])
-    freeze = next((tuple(s.at(0).get("freeze", Schedule().freeze)) for s in fits if s.role == role), ())
-    found = needs(loaded, settings, freeze)
-    tokens = batch.inputs["input_ids"].shape[1]
-    learns = f", {_count(found.trainable)} learn" if any(stage.role == role for stage in fits) else ""
-    show(
-        f"{role}: {_count(found.parameters)} parameters{learns}; the first prompt is {tokens} tokens; "
-        f"{_gib(found.to_answer)} to answer, {_gib(found.to_train)} to train, activations not counted"
-    )
-    free = free_memory()
-    if free and found.to_answer > free:
-        raise UserError(
-            f"{role}: needs {_gib(found.to_answer)}, {_gib(free)} are free; set model.quantize=4bit or dtype"
+    def __init__(
+        self,
+        role: str,
+        model: ModelSettings,
+        fits: Sequence[Stage],
+        settings: RunSettings,
+        show: Callable[[str], None],
+    ) -> None:
+        self.role, self.model, self.fits, self.settings, self.show = role, model, fits, settings, show
+        self.total = 0
+        self.where = "model" if role == "policy" else f"roles.{role}"
+
+    def run(self, samples: Sequence[Sample], total: int) -> None:
+        """Look at some of ``total`` samples. Raises ``UserError`` for what cannot work, with what to set."""
+        from vlm_selfalign.models.encode import Encoder
+        from vlm_selfalign.models.estimate import look_at
+        from vlm_selfalign.models.load import quiet
+        from vlm_selfalign.models.skeleton import needs, skeleton
+
+        quiet()
+        self.total = total
+        loaded = skeleton(self.model)
+        looked = look_at(Encoder.of(loaded), (sample.prompt for sample in samples))
+        freeze = next((tuple(stage.at(0).get("freeze", Schedule().freeze)) for stage in self.fits), ())
+        found = needs(loaded, self.model, freeze)
+        self._weights(found)
+        self._tokens(looked, loaded.model.config.get_text_config())
+        self._memory(loaded.model.config, max(looked.tokens), found)
+        self._clips(samples, looked)
+
+    def _weights(self, found: Needs) -> None:
+        learns = f", {_count(found.trainable)} learn" if self.fits else ""
+        self.show(
+            f"{self.role}: {_count(found.parameters)} parameters{learns}; {_gib(found.to_answer)} to answer, "
+            f"{_gib(found.to_train)} to train, activations not counted"
         )
+
+    def _tokens(self, looked: Looked, config: Any) -> None:
+        for reason, count in looked.failed.most_common():
+            self.show(f"{self.role}: {count} of the samples looked at cannot be shown: {reason}")
+        if not looked.tokens:
+            reason = next(iter(looked.failed))
+            raise UserError(
+                f"{self.role}: none of {looked.failed.total()} samples can be shown: {reason}{self._help(reason)}"
+            )
+        longest = max(range(len(looked.tokens)), key=looked.tokens.__getitem__)
+        self.show(
+            f"{self.role}: the first prompt is {looked.tokens[0]} tokens, {looked.visual[0]} of them visual; "
+            f"the longest of {len(looked.tokens)} is {looked.tokens[longest]}, {looked.visual[longest]} visual"
+        )
+        context = getattr(config, "max_position_embeddings", None)
+        if context and min(looked.tokens) >= context:
+            raise UserError(
+                f"{self.role}: every prompt looked at fills the model's {context} tokens; lower "
+                f"{self.where}.media.frames or max_pixels, or set max_visual_tokens and shrink"
+            )
+        limits = {f"stages.{stage.name}.max_length": stage.at(0).get("max_length") or context for stage in self.fits}
+        for name, limit in limits.items():
+            over = sum(tokens >= limit for tokens in looked.tokens) if limit else 0
+            if over:
+                self.show(
+                    f"note: {name}={limit} drops every row about {over} of {len(looked.tokens)} samples, whose prompts "
+                    f"alone are as long; raise it, or lower {self.where}.media.frames or max_pixels"
+                )
+
+    def _help(self, reason: str) -> str:
+        return f"; lower {self.where}.media.frames or max_pixels, or set shrink" if "shows too much" in reason else ""
+
+    def _memory(self, config: Any, tokens: int, found: Needs) -> None:
+        from vlm_selfalign.models.estimate import to_answer
+        from vlm_selfalign.models.skeleton import BYTES, free_memory
+
+        free, rows, each = free_memory(), self.model.batch_size, BYTES[self.model.dtype]
+        alone, all_at_once = (to_answer(config, tokens + ANSWER, many, each) for many in (1, rows))
+        told = (
+            f"about {_gib(all_at_once)} more for {rows} of the longest prompts at once, with answers of {ANSWER} tokens"
+        )
+        self.show(f"{self.role}: {told}")
+        if not free:
+            return
+        if found.to_answer > free:
+            told = f"{self.role}: needs {_gib(found.to_answer)}, {_gib(free)} are free"
+            raise UserError(f"{told}; set {self.where}.quantize=4bit or dtype")
+        if found.to_answer + alone > free:
+            raise UserError(
+                f"{self.role}: one prompt of {tokens} tokens needs about {_gib(found.to_answer + alone)}, {_gib(free)} "
+                f"are free; lower {self.where}.media.frames or max_pixels, or set max_visual_tokens"
+            )
+        if found.to_answer + all_at_once > free:
+            self.show(
+                f"note: {_gib(free)} are free: batches will be halved until they fit; lower {self.where}.batch_size"
+            )
+        if self.fits:
+            self._training(config, tokens, found, free, self.settings.training)
+
+    def _training(self, config: Any, tokens: int, found: Needs, free: int, training: TrainingSettings) -> None:
+        from vlm_selfalign.models.estimate import to_learn
+
+        each = 2 if training.bf16 else 4
+        texts = 2 * training.micro_batch
+        kept = to_learn(config, tokens + ANSWER, texts, each, training.gradient_checkpointing)
+        self.show(f"{self.role}: about {_gib(kept)} of activations to train on {texts} such texts at once, at most")
+        if found.to_train + kept > free and not training.accelerate_config:
+            self.show(
+                f"note: {_gib(free)} are free: training may run out of memory; lower training.micro_batch, set "
+                f"training.gradient_checkpointing or {self.where}.media.max_visual_tokens"
+            )
+
+    def _clips(self, samples: Sequence[Sample], looked: Looked) -> None:
+        from vlm_selfalign.media.errors import MediaError
+        from vlm_selfalign.models.estimate import time_clip
+
+        clips = [media for sample in samples for media in sample.prompt.media if media.kind == "video"]
+        if not clips:
+            return
+        try:
+            clock = time_clip(clips[0], self.model.media)
+        except MediaError:
+            return  # counted above
+        size, room, block = looked.shown_bytes, self.model.media.cache_mb << 20, min(self.settings.block, self.total)
+        self.show(f"{self.role}: the first clip takes {clock.seconds:.2f} s to decode to {clock.frames} frames")
+        if size * block > room:
+            self.show(
+                f"note: decoded, a sample takes up to {_gib(size)}; of {block} worked on at once the cache holds "
+                f"{room // size}, so each question decodes its clip anew; raise {self.where}.media.cache_mb or lower "
+                "block"
+            )
 
 
 def _check_disk(settings: RunSettings, show: Callable[[str], None]) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from vlm_selfalign.core.errors import UserError, nearest
 from vlm_selfalign.core.registry import explain
@@ -36,6 +36,37 @@ class LoraSettings(Settings):
     """Linear layers of the language model, of everything, or module names."""
 
 
+class MediaSettings(Settings):
+    """What a model is shown of pictures and clips, and how much at most. All but ``cache_mb`` change its identity."""
+
+    frames: Annotated[int | None, Field(ge=1)] = None
+    """Frames of a clip, evenly over its time; a shorter one has fewer. None: 16, or what ``fps`` says."""
+    fps: Annotated[float | None, Field(gt=0)] = None
+    """Instead of ``frames``: how many a second, ``max_frames`` at most."""
+    max_frames: Annotated[int, Field(ge=1)] = 64
+    """With ``fps``: a longer clip is sampled more thinly."""
+    policy: Literal["middle", "left", "ends"] = "middle"
+    """Where in its share of the time a frame is taken: the middle, its left end, or stretched from end to end."""
+    backend: Literal["auto", "pyav", "decord", "torchcodec"] = "auto"
+    """What decodes clips; ``auto`` is PyAV."""
+    on_damage: Literal["refuse", "keep"] = "refuse"
+    """Clips with signs of damage: refused with a reason, or shown all the same."""
+    max_pixels: Annotated[int | None, Field(ge=1)] = None
+    """Of a picture or frame; larger ones are shrunk before the processor sees them. None leaves it to the processor."""
+    max_visual_tokens: Annotated[int | None, Field(ge=1)] = None
+    """Of a prompt. One of more is not answered and not learnt from, with a reason; None has no limit."""
+    shrink: bool = False
+    """Show a prompt over ``max_visual_tokens`` with fewer frames, then smaller pictures, instead of refusing it."""
+    cache_mb: Annotated[int, Field(ge=0)] = 512
+    """Decoded pictures and clips kept in memory for the next question about them, in MiB of this process."""
+
+    @model_validator(mode="after")
+    def _frames_or_fps(self) -> MediaSettings:
+        if self.frames is not None and self.fps is not None:
+            raise ValueError("give either frames or fps, not both")
+        return self
+
+
 class ModelSettings(Settings):
     """Which model answers and learns."""
 
@@ -54,14 +85,16 @@ class ModelSettings(Settings):
     """Requests answered at once."""
     lora: LoraSettings | None = None
     """None trains full weights."""
-    max_pixels: Annotated[int | None, Field(ge=1)] = None
-    """Per picture, before the processor; None keeps the processor's own."""
+    media: MediaSettings = MediaSettings()
     trust_remote_code: bool = False
 
 
 class TrainingSettings(Settings):
     """What the machine allows while training; none of it changes what is learnt, but for rounding."""
 
+    engine: Literal["auto", "plain"] = "auto"
+    """``auto``: what texts share (pictures above all) is computed once, where that is known to give the same numbers
+    and a check on the first rows agrees; ``plain``: every text by itself."""
     micro_batch: Annotated[int, Field(ge=1)] = 8
     """Rows per forward and process; gradients accumulate up to the fit's ``batch_size``."""
     processes: Annotated[int, Field(ge=1)] = 1

@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 MAY_CHANGE = (
-    *("out", "about", "training", "model.device", "model.threads"),
+    *("out", "about", "training", "model.device", "model.threads", "model.media.cache_mb"),
     *(f"measure.{name}" for name in MeasureSettings.model_fields if name not in {"holdout", "data"}),
 )
 """Settings that change no row and no weight (but for rounding), so an old run goes on with new ones."""

@@ -46,7 +46,7 @@ def run(photos, checkpoint, out, *more):
     parts = ["apasi", "qwen2_5_vl_7b_lora", f"data.path={photos}", f"out={out}", f"model.path={checkpoint}"]
     parts += [
         "model.dtype=float32",
-        "model.max_pixels=3136",
+        "model.media.max_pixels=3136",
         "model.device=cpu",
         "model.lora.r=16",
         "model.lora.alpha=32",

@@ -6,6 +6,7 @@ from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from vlm_selfalign.config import MediaSettings
 from vlm_selfalign.core.errors import UserError
 from vlm_selfalign.core.media import Media
 from vlm_selfalign.core.prompts import Prompt
@@ -143,12 +144,12 @@ def test_what_one_prompt_breaks_is_said(encoder_of, photos):
 
 def test_each_picture_is_opened_once_and_shrunk_to_max_pixels(loaded, photos):
     model = loaded("qwen2_vl")
-    encoder = Encoder(model.processor, model.tokenizer, True, max_pixels=1000)
+    encoder = Encoder(model.processor, model.tokenizer, True, media=MediaSettings(max_pixels=1000))
     known = {}
-    first = encoder.pictures(Prompt.user("?", photos[6]), known)[0]
-    again = encoder.pictures(Prompt.user("!", photos[6]), known)[0]
+    first = encoder.shown(Prompt.user("?", photos[6]), known)[0]
+    again = encoder.shown(Prompt.user("!", photos[6]), known)[0]
     assert first is again and first.width * first.height <= 1000 and first.width == first.height
-    assert encoder.pictures(Prompt.user("?", photos[5]))[0].size == (20, 20)
+    assert encoder.shown(Prompt.user("?", photos[5]))[0].size == (20, 20)
 
 
 def test_a_conversation_keeps_its_turns(encoder_of):

@@ -115,7 +115,7 @@ def test_equal_words_with_other_ends_are_a_pair(words):
 
 
 def test_a_bad_picture_drops_its_row(eyes, photos, tmp_path):
-    broken = photos[0].model_copy(update={"uri": str(tmp_path / "gone.png")})
+    broken = photos[0].model_copy(update={"uri": str(tmp_path / "gone.png"), "content_hash": "0" * 32})
     rows = [*photo_pairs(photos, 1), Pair(prompt=Prompt.user("q", broken), chosen="a", rejected="b")]
     items, dropped = prepare(rows, SPAN, eyes, None)
     assert len(items) == 1 and sum(dropped.counts.values()) == 1

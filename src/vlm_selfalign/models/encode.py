@@ -8,33 +8,37 @@
     logits = model(**batch.inputs).logits; batch.answer_mask()
 
 A prompt and its answer are tokenised as one text, so an answer has the tokens that writing it would have given; a
-token that begins in the opening and ends in the answer belongs to the answer. Shapes: B rows, T tokens.
+token that begins in the opening and ends in the answer belongs to the answer. Rows with pictures, with clips and with
+words alone may share a batch. Shapes: B rows, T tokens.
 """
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import groupby
 from typing import Any, Literal
 
 import torch
 from jinja2 import TemplateError
-from PIL import Image
 
+from vlm_selfalign.config import MediaSettings
 from vlm_selfalign.core.errors import UserError
-from vlm_selfalign.core.media import Media
 from vlm_selfalign.core.prompts import Message, Prompt
-from vlm_selfalign.media.image import load_image
+from vlm_selfalign.models.families import placeholder_ids
 from vlm_selfalign.models.load import Loaded
+from vlm_selfalign.models.looks import PER_TOKEN, EncodingError, Look, Looks, first_line, joined
+from vlm_selfalign.models.shown import Shown, less, load_shown
 
-_PER_TOKEN = ("mm_token_type_ids", "token_type_ids")
+__all__ = ["Answer", "Batch", "Encoder", "EncodingError", "eos_ids"]
+
+log = logging.getLogger(__name__)
+
 _MARK = "MARKED"
-
-
-class EncodingError(ValueError):
-    """One prompt cannot be turned into model inputs; the reason says why."""
+_SHRINKINGS = 8
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,8 @@ class Batch:
     """Tokens of each row, padding excluded."""
     side: Literal["left", "right"]
     answers: list[Answer] = field(default_factory=list)
+    looks: list[Look] = field(default_factory=list)
+    """What the rows show, in their order, where ``inputs`` hold no pixels; rows that show the same share one."""
 
     def answer_mask(self) -> torch.Tensor:
         """Bool [B, T]: which tokens are the answer's."""
@@ -68,7 +74,16 @@ class Batch:
     def to(self, device: torch.device, dtype: torch.dtype) -> Batch:
         """On a device, pixels in the model's precision."""
         moved = {k: v.to(device, dtype if v.is_floating_point() else None) for k, v in self.inputs.items()}
-        return Batch(moved, self.lengths, self.side, self.answers)
+        return Batch(moved, self.lengths, self.side, self.answers, self.looks)
+
+
+@dataclass
+class _Rows:
+    """Some rows of a batch before they are padded."""
+
+    ids: list[list[int]]
+    kinds: dict[str, list[list[int]]] = field(default_factory=dict)
+    tensors: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 class Encoder:
@@ -85,36 +100,52 @@ class Encoder:
         tokenizer: Any,
         is_vision: bool,
         eos_ids: Sequence[int] = (),
-        max_pixels: int | None = None,
+        media: MediaSettings | None = None,
+        placeholders: Sequence[int] = (),
     ) -> None:
         self.processor, self.tokenizer, self.is_vision = processor, tokenizer, is_vision
-        self.max_pixels = max_pixels
+        self.media = media or MediaSettings()
+        self.placeholders = set(placeholders)
+        """Ids of the tokens that features take the place of."""
+        self._looks = Looks(processor, tokenizer, placeholders)
         self._special = re.compile("|".join(map(re.escape, _special_tokens(tokenizer))) or r"(?!)")
         self._texts: dict[Any, str] = {}
+        self._said_shrunk = False
         self.gap, self.end_id = self._turn(eos_ids)
         self._tokenised = lru_cache(maxsize=4096)(self._tokenise)
 
     @classmethod
     def of(cls, loaded: Loaded) -> Encoder:
         """The encoder of a loaded model."""
-        return cls(loaded.processor, loaded.tokenizer, loaded.is_vision, eos_ids(loaded), loaded.max_pixels)
+        ids = placeholder_ids(loaded.model) if loaded.is_vision else ()
+        return cls(loaded.processor, loaded.tokenizer, loaded.is_vision, eos_ids(loaded), loaded.media, ids)
 
     def text(self, prompt: Prompt) -> str:
         """The prompt as the model reads it, media as placeholders, up to and including the opening."""
         return self._whole(prompt, "")
 
-    def pictures(self, prompt: Prompt, known: dict[Media, Image.Image] | None = None) -> list[Image.Image]:
-        """The prompt's pictures, views applied. ``known`` keeps each from being opened twice.
+    def shown(self, prompt: Prompt, known: dict[Any, Any] | None = None) -> list[Shown]:
+        """The prompt's pictures and clips, views applied. ``known`` keeps each from being opened twice.
 
-        Raises ``MediaError`` for a picture that cannot be used, ``UserError`` when the model takes none.
+        Raises ``MediaError`` for one that cannot be used, ``UserError`` when the model takes none.
         """
         if prompt.media and not self.is_vision:
-            raise UserError("this model takes no images: choose a vision-language model, or prompts without media")
+            raise UserError("this model takes no images or clips: choose a vision-language model, or prompts of words")
         known = {} if known is None else known
         for media in prompt.media:
             if media not in known:
-                known[media] = self._sized(load_image(media, draft_pixels=self.max_pixels))
+                known[media] = load_shown(media, self.media)
         return [known[media] for media in prompt.media]
+
+    def look(self, prompt: Prompt, known: dict[Any, Any] | None = None) -> Look:
+        """What the prompt shows as tensors, within the budget of visual tokens.
+
+        Raises ``EncodingError`` over budget, and what ``shown`` raises.
+        """
+        known = {} if known is None else known
+        if prompt.media not in known:
+            known[prompt.media] = self._fitting(self.shown(prompt, known))
+        return known[prompt.media]
 
     def encode_answer(self, prompt: Prompt, answer: str, ends: bool = True) -> Answer:
         """The answer's tokens after this prompt and its opening, and the characters each covers.
@@ -134,36 +165,40 @@ class Encoder:
         answers: Sequence[tuple[str, bool]] | None = None,
         continued: Sequence[Sequence[int]] | None = None,
         side: Literal["left", "right"] = "left",
-        known: dict[Media, Image.Image] | None = None,
+        known: dict[Any, Any] | None = None,
+        apart: bool = False,
     ) -> Batch:
-        """Inputs for prompts with media or for prompts without (one or the other), on the CPU.
+        """Inputs for prompts with pictures, clips or neither, on the CPU.
 
         Args:
-            prompts: B prompts, all with media or all without.
+            prompts: B prompts.
             answers: For each, the answer and whether its end token follows.
             continued: For each, token ids that go on from the prompt (not together with ``answers``).
             side: Where the padding goes: ``left`` to generate, ``right`` to score or learn.
-            known: Pictures opened already, by media; those opened now are added.
+            known: Pictures and clips opened already, by media, and looks; those opened now are added.
+            apart: Leave pixels out of the inputs and give ``looks``, for ``vision.features_of``.
 
         Raises:
-            EncodingError: A prompt that the template or the processor refuses.
-            MediaError: A picture that cannot be used.
+            EncodingError: A prompt that the template or the processor refuses, or that shows too much.
+            MediaError: A picture or clip that cannot be used.
             UserError: Media for a model that takes none.
         """
-        pictures = [self.pictures(prompt, known) for prompt in prompts]
+        known = {} if known is None else known
         wanted = answers if answers is not None else [("", False)] * len(prompts)
         found = [self.encode_answer(p, *answer) for p, answer in zip(prompts, wanted, strict=True)]
-        raw = self._processed([self._whole(p, text) for p, (text, _) in zip(prompts, wanted, strict=True)], pictures)
-        rows = [ids[mask.bool()].tolist() for ids, mask in zip(raw["input_ids"], raw["attention_mask"], strict=True)]
+        texts = [self._whole(p, text) for p, (text, _) in zip(prompts, wanted, strict=True)]
+        parts = self._parts(prompts, texts, known, apart)
+        ids = [row for part in parts for row in part.ids]
         after = continued if continued is not None else [()] * len(prompts)
-        for row, answer, (_, ends), more in zip(rows, found, wanted, after, strict=True):
+        for row, answer, (_, ends), more in zip(ids, found, wanted, after, strict=True):
             row.extend([self.end_id] if ends else [])
             row.extend(more)
             if answer.ids and row[-len(answer.ids) :] != list(answer.ids):
                 raise EncodingError(
                     "the answer's tokens differ when read with its pictures (special tokens in a text?)"
                 )
-        return self._padded(raw, rows, side, found)
+        looks = [self.look(prompt, known) for prompt in prompts if prompt.media] if apart else []
+        return Batch(self._padded(parts, side), [len(row) for row in ids], side, found, looks)
 
     def decode_after(self, before: int, ids: Sequence[int]) -> str:
         """The text that ``ids`` add after the token ``before``; special tokens leave no trace.
@@ -192,10 +227,29 @@ class Encoder:
         chat = prompt.chat()
         if not self.is_vision:  # text models' templates expect a string
             chat = [{"role": m.role, "content": m.text} for m in prompt.messages]
+        clips = sum(media.kind == "video" for media in prompt.media) if self.is_vision else 0
+        if clips and self._looks.video_token is None:
+            raise EncodingError(f"{self._looks.family} takes no clips")
         try:
-            return self.processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+            text = self._templated(chat, self._template)
+            if clips and text.count(self._looks.video_token or "") != clips:
+                # SmolVLM 2's own template leaves clips out; left to itself its processor takes another one for them
+                text = self._templated(chat, None)
         except (TemplateError, ValueError) as error:
-            raise EncodingError(f"the chat template refuses the prompt: {_line(error)}") from None
+            raise EncodingError(f"the chat template refuses the prompt: {first_line(error)}") from None
+        if clips and text.count(self._looks.video_token or "") != clips:
+            raise EncodingError("the chat template leaves clips out")
+        return text
+
+    def _templated(self, chat: list[dict[str, Any]], template: str | None) -> str:
+        options = {"chat_template": template} if template else {}
+        return self.processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True, **options)
+
+    @property
+    def _template(self) -> str | None:
+        """The checkpoint's own. SmolVLM's processor replaces it for prompts with clips unless it is named."""
+        own = getattr(self.processor, "chat_template", None)
+        return own if isinstance(own, str) else None
 
     def _after(self, start: str, opening: str, answer: str) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
         if not answer:
@@ -215,31 +269,93 @@ class Encoder:
         offsets = tuple((max(0, s - len(lead)), max(0, e - len(lead))) for s, e in spans[first:])
         return tuple(coded["input_ids"][first:]), offsets
 
-    def _processed(self, texts: list[str], pictures: list[list[Image.Image]]) -> Mapping[str, Any]:
-        bos = self.tokenizer.bos_token
+    def _parts(
+        self, prompts: Sequence[Prompt], texts: Sequence[str], known: dict[Any, Any], apart: bool
+    ) -> list[_Rows]:
+        """The rows in order, in as few calls of the processor as there can be."""
+
+        def path(row: int) -> str:
+            kinds = {media.kind for media in prompts[row].media}
+            singly = apart or "video" in kinds or self.media.max_visual_tokens is not None
+            return "words" if not kinds else "looks" if singly else "pictures"
+
+        parts: list[_Rows] = []
+        for kind, run in groupby(range(len(prompts)), path):
+            rows = list(run)
+            if kind == "looks":
+                looks = [self.look(prompts[row], known) for row in rows]
+                parts += [self._row(texts[row], look, apart) for row, look in zip(rows, looks, strict=True)]
+            else:
+                pictures = [self.shown(prompts[row], known) for row in rows]
+                parts.append(self._processed([texts[row] for row in rows], pictures))
+        return parts
+
+    def _row(self, text: str, look: Look, apart: bool) -> _Rows:
+        words = look.worded(text)
+        ids = self.tokenizer(words, add_special_tokens=self._adds_special(words))["input_ids"]
+        if sum(i in self.placeholders for i in ids) != look.tokens:
+            raise EncodingError("a text holds the placeholder of a picture or clip")
+        kinds = {name: [self._looks.token_kinds(ids)] for name in look.kinds}
+        return _Rows([list(ids)], kinds, look.positional if apart else look.tensors)
+
+    def _fitting(self, shown: Sequence[Shown]) -> Look:
+        look, limit = self._looks.look(shown), self.media.max_visual_tokens
+        if limit is None or look.tokens <= limit:
+            return look
+        for _ in range(_SHRINKINGS if self.media.shrink else 0):
+            shown = less(shown, limit / look.tokens)
+            look = self._looks.look(shown)
+            if look.tokens <= limit:
+                self._say_shrunk()
+                return look
+        even = "even shrunk " if self.media.shrink else ""
+        raise EncodingError(f"the prompt shows too much: {even}over model.media.max_visual_tokens={limit}")
+
+    def _say_shrunk(self) -> None:
+        if not self._said_shrunk:
+            limit = self.media.max_visual_tokens
+            log.warning("prompts over %s visual tokens are shown fewer frames or smaller pictures", limit)
+        self._said_shrunk = True
+
+    def _adds_special(self, text: str) -> bool:
         # as transformers does: a template that writes the begin token itself must not get a second one
+        bos = self.tokenizer.bos_token
+        return not (bos and text.startswith(bos))
+
+    def _processed(self, texts: list[str], pictures: list[list[Shown]]) -> _Rows:
         options: dict[str, Any] = {"padding": True, "return_tensors": "pt"}
-        options["add_special_tokens"] = not (bos and texts[0].startswith(bos))
+        options["add_special_tokens"] = self._adds_special(texts[0])
         try:
             if any(pictures):
-                return self.processor(text=texts, images=pictures, **options)
-            if self.is_vision:
-                return self.processor(text=texts, **options)
-            return self.tokenizer(texts, **options)
+                raw = self.processor(text=texts, images=pictures, **options)
+            elif self.is_vision:
+                raw = self.processor(text=texts, **options)
+            else:
+                raw = self.tokenizer(texts, **options)
         except (ValueError, ArithmeticError, LookupError, TypeError) as error:
-            raise EncodingError(f"the processor refuses the prompt: {_line(error)}") from None
+            raise EncodingError(f"the processor refuses the prompt: {first_line(error)}") from None
+        masks = [mask.bool() for mask in raw.pop("attention_mask")]
+        tensors = {name: value for name, value in raw.items() if isinstance(value, torch.Tensor)}
+        ids, *kinds = (
+            [row[mask].tolist() for row, mask in zip(tensors.pop(name), masks, strict=True)]
+            for name in ("input_ids", *(name for name in PER_TOKEN if name in raw))
+        )
+        return _Rows(ids, dict(zip([name for name in PER_TOKEN if name in raw], kinds, strict=True)), tensors)
 
-    def _padded(self, raw: Mapping[str, Any], rows: list[list[int]], side: Any, answers: list[Answer]) -> Batch:
-        inputs = {k: v for k, v in raw.items() if isinstance(v, torch.Tensor)}
-        lengths = [len(row) for row in rows]
-        for key in _PER_TOKEN:
-            if key in inputs:
-                kinds = [v[m.bool()].tolist() for v, m in zip(inputs[key], raw["attention_mask"], strict=True)]
-                full = [kind + [0] * (n - len(kind)) for kind, n in zip(kinds, lengths, strict=True)]
-                inputs[key] = _pad(full, 0, side)
-        inputs["input_ids"] = _pad(rows, self.tokenizer.pad_token_id, side)
-        inputs["attention_mask"] = _pad([[1] * n for n in lengths], 0, side)
-        return Batch(inputs, lengths, side, answers)
+    def _padded(self, parts: list[_Rows], side: Literal["left", "right"]) -> dict[str, torch.Tensor]:
+        """Model inputs of all rows."""
+        rows = [row for part in parts for row in part.ids]
+        inputs = {"input_ids": _pad(rows, self.tokenizer.pad_token_id, side)}
+        inputs["attention_mask"] = _pad([[1] * len(row) for row in rows], 0, side)
+        for name in dict.fromkeys(name for part in parts for name in part.kinds):
+            kinds = [kind for part in parts for kind in part.kinds.get(name, [[]] * len(part.ids))]
+            inputs[name] = _pad(
+                [kind + [0] * (len(row) - len(kind)) for kind, row in zip(kinds, rows, strict=True)], 0, side
+            )
+        try:
+            return inputs | joined([part.tensors for part in parts])
+        except (RuntimeError, ValueError) as error:
+            raise EncodingError(f"these prompts cannot share a batch: {first_line(error)}") from None
 
     def _turn(self, eos: Sequence[int]) -> tuple[str, int]:
         asked = Prompt.user("Hello.")
@@ -257,13 +373,6 @@ class Encoder:
         if eos:  # a template that closes no turn, as LLaVA-1.5's
             return gap, eos[0]
         raise UserError("neither the chat template nor the generation config says which token ends an answer")
-
-    def _sized(self, picture: Image.Image) -> Image.Image:
-        if self.max_pixels is None or picture.width * picture.height <= self.max_pixels:
-            return picture
-        shrink = (self.max_pixels / (picture.width * picture.height)) ** 0.5
-        size = (max(1, int(picture.width * shrink)), max(1, int(picture.height * shrink)))
-        return picture.resize(size, Image.Resampling.BICUBIC)
 
 
 def eos_ids(loaded: Loaded) -> list[int]:
@@ -283,7 +392,3 @@ def _pad(rows: Sequence[Sequence[int]], value: int, side: Literal["left", "right
     if side == "left":
         return torch.tensor([[value] * (width - len(row)) + list(row) for row in rows])
     return torch.tensor([list(row) + [value] * (width - len(row)) for row in rows])
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

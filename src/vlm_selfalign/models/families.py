@@ -40,6 +40,14 @@ def image_token_id(model: Any) -> int | None:
     return getattr(config, "image_token_id", None) or getattr(config, "image_token_index", None)
 
 
+def placeholder_ids(model: Any) -> list[int]:
+    """The tokens that stand for features of pictures and clips; most families have one for each, some one for both."""
+    config = unwrapped(model).config
+    names = (f"{kind}_token_{what}" for kind in ("image", "video") for what in ("id", "index"))
+    found = (getattr(config, name, None) for name in names)
+    return sorted({token for token in found if token is not None})
+
+
 def parts(model: Any) -> dict[Part, tuple[str, ...]]:
     """Names of each part's modules, relative to the model without PEFT's wrapper.
 

@@ -21,10 +21,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from PIL import Image
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
-from vlm_selfalign.core.media import Media
+from vlm_selfalign.core.prompts import Prompt
 from vlm_selfalign.core.requests import (
     Choose,
     Chosen,
@@ -43,6 +42,7 @@ from vlm_selfalign.models.encode import Batch, Encoder, EncodingError, eos_ids
 from vlm_selfalign.models.endings import Endings, first_stop
 from vlm_selfalign.models.forms import FormTree, surface_forms
 from vlm_selfalign.models.load import Loaded
+from vlm_selfalign.models.vision import features_of, takes_features
 
 TOP_K = 20
 """Tokens per position in ``Scored.top_k``."""
@@ -67,6 +67,7 @@ class HFService:
         self._eos = sorted({*eos_ids(loaded), self.encoder.end_id})
         text_config = self._model.config.get_text_config()
         self._context: float = getattr(text_config, "max_position_embeddings", None) or math.inf
+        self._takes_features = takes_features(loaded.model)
         self._keeps_logits = "logits_to_keep" in inspect.signature(self._model.forward).parameters
         self._unwritable = self._unwritable_ids()
         self._limits: dict[type, int] = {}
@@ -94,12 +95,13 @@ class HFService:
 
         Raises ``UserError`` for media shown to a text-only model.
         """
-        groups: dict[tuple[type, bool], list[int]] = {}
+        groups: dict[tuple[type, frozenset[str]], list[int]] = {}
         replies: list[Reply] = [Failed(reason=f"a language model does not answer {type(r).__name__}") for r in requests]
         for index, request in enumerate(requests):
             if isinstance(request, (Generate, Choose, Score)):
-                # rows with and without pictures take different inputs, so they never share a batch
-                groups.setdefault((type(request), bool(request.prompt.media)), []).append(index)
+                # words padded to the length of a clip would cost as much: unlike rows never share a batch
+                kinds = frozenset(media.kind for media in request.prompt.media)
+                groups.setdefault((type(request), kinds), []).append(index)
         with _evaluating(self._model), torch.inference_mode():
             for (kind, _), members in groups.items():
                 jobs = [_Job(requests[i], seeds[i]) for i in members]
@@ -130,7 +132,7 @@ class HFService:
         except RuntimeError as error:
             if not _out_of_memory(error):
                 raise
-            memory, reason = True, "out of memory with one request at a time; lower model.max_pixels or max_tokens"
+            memory, reason = True, "out of memory with one request at a time; set model.media.max_visual_tokens"
         if memory:
             # only out here has the exception let go of the failed attempt's tensors
             empty_caches()
@@ -139,12 +141,23 @@ class HFService:
             return [Failed(reason=reason)]
         return self._attempt(kind, jobs[:half]) + self._attempt(kind, jobs[half:])
 
-    def _encoded(self, jobs: list[_Job], known: dict[Media, Image.Image], **options: Any) -> Batch:
-        batch = self.encoder.batch([job.request.prompt for job in jobs], known=known, **options)
+    def _encoded(self, jobs: list[_Job], known: dict[Any, Any], **options: Any) -> Batch:
+        prompts = [job.request.prompt for job in jobs]
+        batch = self.encoder.batch(prompts, known=known, apart=self._seen_apart(prompts), **options)
         longest = max(batch.lengths)
         if longest > self._context:
             raise EncodingError(f"the prompt is too long: over the model's {self._context} tokens")
-        return batch.to(self.loaded.device, self._model.dtype)
+        batch = batch.to(self.loaded.device, self._model.dtype)
+        if batch.looks:
+            features = features_of(self._model, batch.looks, self.loaded.device, seen=known)
+            batch.inputs["mm_encoder_outputs"] = features  # type: ignore[assignment]
+        return batch
+
+    def _seen_apart(self, prompts: Sequence[Prompt]) -> bool:
+        """Clips, and pictures that several rows show, go through the vision tower once each."""
+        shown = [prompt.media for prompt in prompts if prompt.media]
+        clips = any(media.kind == "video" for one in shown for media in one)
+        return self._takes_features and bool(shown) and (clips or 2 * len(set(shown)) <= len(shown))
 
     def _generate(self, jobs: list[_Job]) -> list[Reply]:
         requests: list[Generate] = [job.request for job in jobs]
@@ -206,7 +219,7 @@ class HFService:
         return request.prompt.opening + text if request.prompt.opening else text.removeprefix(self.encoder.gap)
 
     def _choose(self, jobs: list[_Job]) -> list[Reply]:
-        known: dict[Media, Image.Image] = {}
+        known: dict[Any, Any] = {}
         trees = [FormTree([surface_forms(self.encoder, j.request.prompt, c) for c in j.request.choices]) for j in jobs]
         while wanted := [(job, tree, ids) for job, tree in zip(jobs, trees, strict=True) for ids in tree.open()]:
             for start in range(0, len(wanted), len(jobs)):

@@ -5,8 +5,9 @@
     loaded = load(ModelSettings(path="embedded"))
     loaded.model, loaded.processor, loaded.tokenizer, loaded.identity
 
-A path is ``embedded`` (ships with the package), a folder, or a hub id. A folder holds full weights, or a PEFT adapter
-whose base is named in its ``version.json`` (``{"base": path or id}``) or else in its ``adapter_config.json``.
+A path is ``embedded`` (ships with the package), ``smollm2`` (fetched once), a folder, or a hub id. A folder holds full
+weights, or a PEFT adapter whose base is named in its ``version.json`` (``{"base": path or id}``) or else in its
+``adapter_config.json``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import importlib.util
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,10 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 from transformers.utils import logging as transformers_logging
 
-from vlm_selfalign.config import ModelSettings
+from vlm_selfalign.config import MediaSettings, ModelSettings
 from vlm_selfalign.core.errors import UserError, nearest
 from vlm_selfalign.models.identity import cache_folder, identity_of
+from vlm_selfalign.models.wheels import WHEELS, found_wheel
 
 EMBEDDED = Path(__file__).parent / "embedded"
 SMALL = 20_000_000
@@ -59,7 +61,8 @@ class Loaded:
     """Where the weights (or the adapter) lie."""
     base: Path | None = None
     """Where an adapter's base lies; None for full weights."""
-    max_pixels: int | None = None
+    media: MediaSettings = field(default_factory=MediaSettings)
+    """What it is shown of pictures and clips."""
 
     @property
     def device(self) -> torch.device:
@@ -88,7 +91,7 @@ def load(settings: ModelSettings, trainable: bool = False) -> Loaded:
         model = _adapted(model, folder, settings.path, trainable)
     _set_threads(model, settings.threads)
     identity = identity_of([folder, *([base] if base else [])], _changes_numbers(settings, model))
-    return Loaded(model.eval(), processor, tokenizer, identity, is_vision, folder, base, settings.max_pixels)
+    return Loaded(model.eval(), processor, tokenizer, identity, is_vision, folder, base, settings.media)
 
 
 def quiet() -> None:
@@ -105,6 +108,8 @@ def find(path: str, revision: str | None = None) -> Path:
         return EMBEDDED
     if path.startswith("tiny:"):
         return _tiny(path)
+    if path in WHEELS:
+        return found_wheel(path)
     folder = Path(path).expanduser()
     if folder.is_dir():
         if not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
@@ -267,7 +272,8 @@ def _adapted(model: Any, folder: Path, path: str, trainable: bool) -> Any:
 
 
 def _changes_numbers(settings: ModelSettings, model: Any) -> dict[str, Any]:
-    chosen = {"quantize": settings.quantize, "attention": settings.attention, "max_pixels": settings.max_pixels}
+    shown = settings.media.model_dump(exclude={"cache_mb"})
+    chosen = {"quantize": settings.quantize, "attention": settings.attention, "media": shown}
     return chosen | {"dtype": str(model.dtype), "device": model.device.type}
 
 
