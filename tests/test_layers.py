@@ -26,7 +26,7 @@ HEAVY = {
     "decord",
     "av",
 }
-HEAVY_ROOMS = {"models", "train", "media", "pretrain"}
+HEAVY_ROOMS = {"models", "train", "media", "pretrain", "graft"}
 
 BELOW = {"core", "config"}
 MAY_USE: dict[str, set[str]] = {
@@ -38,6 +38,7 @@ MAY_USE: dict[str, set[str]] = {
     "methods": BELOW | {"media", "scoring", "decoding"},
     "train": BELOW | {"media", "scoring", "models"},
     "pretrain": BELOW | {"media", "scoring", "data"},
+    "graft": BELOW | {"media", "scoring", "data", "models"},
 }
 """Rooms, and what each may import. Files beside ``config`` (``cli``, ``recipe``, ...) stand above all rooms."""
 

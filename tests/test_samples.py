@@ -3,11 +3,18 @@
 import json
 
 import pytest
+from PIL import Image
 
 from vlm_selfalign.config import load_settings
 from vlm_selfalign.core.errors import UserError
+from vlm_selfalign.data.cache import VARIABLE
+from vlm_selfalign.samples import left_out, training_samples
 from vlm_selfalign.samples import test_samples as held_out
-from vlm_selfalign.samples import training_samples
+
+
+@pytest.fixture(autouse=True)
+def no_cache(monkeypatch):
+    monkeypatch.setenv(VARIABLE, "")
 
 
 def ids(samples):
@@ -60,3 +67,22 @@ def test_of_a_few_samples_one_is_held_out(count, tmp_path):
 def test_nothing_is_held_out_when_nothing_is_wanted(prompts):
     found = settings(prompts, "measure.holdout=0")
     assert len(training_samples(found)) == 200 and not len(held_out(found))
+
+
+def test_what_is_left_out_is_counted_by_reason(tmp_path):
+    rows = [{"prompt": "a"}, {"prompt": "a"}, {"image": "x.png"}, {"image": "y.png"}, {"prompt": ""}]
+    path = tmp_path / "mixed.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.warns(UserWarning, match="3 of 5 left out"):
+        samples = training_samples(settings(f"data.path={path}", "data.settings.max_bad=1", "measure.holdout=0"))
+    counted = {"no such file": 2, "asks nothing: the prompt is empty": 1, "the same content as an earlier one": 1}
+    assert left_out(samples) == counted and len(samples) == 1
+
+
+def test_a_source_asks_its_own_question_unless_told(tmp_path):
+    path = tmp_path / "pictures"
+    path.mkdir()
+    Image.new("L", (8, 8), 3).save(path / "a.png")
+    asked = [["measure.holdout=0"], ["measure.holdout=0", "data.prompt=What is it?"]]
+    found = [next(iter(training_samples(settings(f"data.path={path}", *more)))).prompt.question for more in asked]
+    assert found == ["Describe the image.", "What is it?"]

@@ -131,7 +131,8 @@ class SourceSettings(Settings):
     """``auto``: the drawn world without a ``path``, else a folder, JSONL, Parquet or ``datasets`` by what is there."""
     path: str | None = None
     limit: Annotated[int | None, Field(ge=1)] = None
-    prompt: str = "Describe the image."
+    prompt: str | None = None
+    """What is asked about a picture or clip that brings no question of its own; None: to describe it."""
     vocabulary: str | None = None
     """Words that claims are read with: ``world``, ``coco``, ``open`` or a file; None: ``world`` for the drawn world,
     ``open`` (any noun) otherwise. Stages and probes with a ``vocabulary`` of their own keep it."""

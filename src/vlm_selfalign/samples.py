@@ -16,6 +16,9 @@ from vlm_selfalign.core.seeds import seed_of
 
 PLACES = 10_000
 
+DRAWN = ("world", "worldclip", "worldtext", "arithmetic")
+"""Sources that are made up on the spot and have a test split of their own."""
+
 BY_SUFFIX = {".jsonl": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
 
 
@@ -64,11 +67,11 @@ def training_samples(settings: RunSettings) -> Any:
 
     What is held out depends on ``measure.holdout`` alone, so that measuring later, or otherwise, finds it untouched.
     """
-    if source_name(settings.data) != "world":
+    if source_name(settings.data) not in DRAWN:
         return HeldOut(build_source(settings.data), settings.measure.holdout, held_out=False)
     split = settings.data.settings.get("split", "train")
     if split == "test":
-        raise UserError("data.settings.split=test: test scenes are measured on; learn from train or dev")
+        raise UserError("data.settings.split=test: test samples are measured on; learn from train or dev")
     return build_source(settings.data, split=split)
 
 
@@ -77,7 +80,7 @@ def test_samples(settings: RunSettings) -> Any:
     measure = settings.measure
     if measure.data is not None:
         return build_source(measure.data.model_copy(update={"limit": measure.limit}))
-    if source_name(settings.data) == "world":
+    if source_name(settings.data) in DRAWN:
         return build_source(settings.data.model_copy(update={"limit": measure.limit}), split="test")
     return HeldOut(build_source(settings.data), measure.holdout, held_out=True, limit=measure.limit)
 
@@ -85,9 +88,9 @@ def test_samples(settings: RunSettings) -> Any:
 def left_out(samples: Any) -> Counter[str]:
     """How many entries of a source are no samples, by reason."""
     source = samples.source if isinstance(samples, HeldOut) else samples
-    counts = Counter(reason for _, reason in getattr(source, "refused", ()))
-    counts["the same content as an earlier one"] += getattr(source, "duplicates", 0)
-    return +counts
+    counts: Counter[str] = Counter(found[1] for found in getattr(source, "refused", ()))
+    counts.update(getattr(source, "repeats", {}))
+    return counts
 
 
 def source_name(data: SourceSettings) -> str:

@@ -18,6 +18,9 @@ library = pytest.importorskip("datasets")
 from vlm_selfalign.core.errors import UserError  # noqa: E402
 from vlm_selfalign.core.registry import resolve  # noqa: E402
 from vlm_selfalign.media.image import load_image  # noqa: E402
+from vlm_selfalign.media.video import load_video  # noqa: E402
+
+from .made import clip, numbers  # noqa: E402
 
 build = resolve("source", "datasets")
 library.disable_progress_bars()
@@ -98,3 +101,16 @@ def test_a_damaged_folder(tmp_path: Path) -> None:
     (tmp_path / "one" / "data-00000-of-00001.arrow").write_bytes(b"words")
     with pytest.raises(UserError, match="cannot be loaded"):
         build(path=str(tmp_path / "one"))
+
+
+def test_clips(tmp_path: Path) -> None:
+    first, second = clip(tmp_path / "v" / "a.mp4"), clip(tmp_path / "v" / "b.mp4", first=3)
+    features = library.Features(video=library.Video(), prompt=library.Value("string"))
+    rows = {"video": [str(first), {"bytes": second.read_bytes(), "path": None}], "prompt": ["a", "b"]}
+    library.Dataset.from_dict(rows, features=features).save_to_disk(tmp_path / "one")
+    listing = build(path=str(tmp_path / "one"), outside=True)
+    assert [numbers(load_video(s.prompt.media[0], frames=2)) for s in listing] == [[5, 15], [8, 18]]
+    assert len(build(path=str(tmp_path / "v"))) == 2
+    (tmp_path / "v" / "metadata.jsonl").write_text('{"file_name": "b.mp4", "text": "this one", "start": 1}')
+    (sample,) = build(path=str(tmp_path / "v"))
+    assert (sample.prompt.question, sample.prompt.media[0].start) == ("this one", 1.0)

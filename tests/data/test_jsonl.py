@@ -12,9 +12,15 @@ from PIL import Image
 
 from vlm_selfalign.core.errors import UserError
 from vlm_selfalign.core.registry import resolve
-from vlm_selfalign.data.jsonl import MAX_LINE, jsonl
+from vlm_selfalign.data.jsonl import jsonl
 from vlm_selfalign.data.listing import Listing
 from vlm_selfalign.media.image import load_image
+from vlm_selfalign.media.video import load_video
+
+from . import hostile
+from .made import clip, numbers
+
+pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture
@@ -67,64 +73,58 @@ def test_ids_follow_content(root: Path) -> None:
 
 def test_equal_rows_are_one_sample_unless_they_have_names(root: Path) -> None:
     listing = jsonl(manifest(root, {"text": "a"}, {"text": "a"}, {"text": "a", "id": "x"}, {"text": "a", "id": "y"}))
-    assert len(listing) == 3 and listing.duplicates == 1
+    assert len(listing) == 3 and listing.repeats.total() == 1
     assert len({sample.id for sample in listing}) == 3
 
 
-BAD = [
-    (b"{", "not JSON"),
-    (b"[1, 2]", "is not an object"),
-    (b'"words"', "is not an object"),
-    (b"{}", "has no image, images, prompt or text"),
-    (b'{"truth": 1}', "has no image, images, prompt or text"),
-    (b'{"text": ""}', "asks nothing"),
-    (b'{"text": 3}', "prompt is 3, not text"),
-    (b'{"text": "a", "prompt": "b"}', "both prompt and text"),
-    (b'{"text": "a", "text": "b"}', "key 'text' is given twice"),
-    (b'{"text": "a", "truth": {"x": 1, "x": 2}}', "key 'x' is given twice"),
-    (b'{"text": "a", "truth": NaN}', "NaN is not JSON"),
-    (b'{"text": "a", "truth": -Infinity}', "-Infinity is not JSON"),
-    (b'{"text": "a", "truth": 1e999}', "too large a number"),
-    (b'{"text": "a", "truth": ' + b"9" * 5000 + b"}", "not JSON"),
-    (b'{"text": "half \\ud83d"}', "not JSON"),
-    (b'{"text": "caf\xe9"}', "not JSON"),
-    (b"[" * 100_000, "nested too deeply"),
-    (b'{"text": "' + b"a" * MAX_LINE + b'"}', "a line of over"),
-    (b'{"text": "' + b"a" * 200_000 + b'"}', "characters, at most"),
-    (b'{"image": "0.png", "images": ["1.png"]}', "both image and images"),
-    (b'{"image": ["0.png"]}', "not a path"),
-    (b'{"image": 3}', "not a path"),
-    (b'{"image": ""}', "not a path"),
-    (b'{"images": "0.png"}', "not a list"),
-    (b'{"images": [null]}', "not a path"),
-    (b'{"images": [' + b",".join([b'"0.png"'] * 65) + b"]}", "has 65 images"),
-    (b'{"image": "nothing.png"}', "no such file"),
-    (b'{"image": "words.png"}', "not a picture but text"),
-    (b'{"image": "sub"}', "a folder, not a file"),
-    (b'{"image": "a\\u0000.png"}', "NUL"),
-    (b'{"image": "/etc/passwd"}', "not under the manifest's folder"),
-    (b'{"image": "../secret.png"}', "not under the manifest's folder"),
-    (b'{"image": "sub/../../secret.png"}', "not under the manifest's folder"),
-    (b'{"image": "link.png"}', "a link out of"),
-    (b'{"image": "file:///etc/passwd"}', "an address, not a path"),
-    (b'{"image": "http://127.0.0.1/x.png"}', "an address, not a path"),
-    (b'{"image": "data:image/png;base64,AAAA"}', "an address, not a path"),
-    (b'{"text": "a", "id": true}', "id is True"),
-    (b'{"text": "a", "id": {"a": 1}}', "not text or a whole number"),
-    (b'{"text": "a", "id": "two\\nlines"}', "not printable"),
-    (b'{"text": "a", "id": ""}', "is empty"),
-    (b'{"text": "a", "id": "good"}', "id 'good' was used by m.jsonl:1"),
-]
+def test_columns_of_clips(root: Path) -> None:
+    (root / "clips").mkdir()
+    clip(root / "clips" / "a.mp4")
+    clip(root / "clips" / "b.mp4", first=5)
+    listing = jsonl(
+        manifest(
+            root,
+            {"video": "clips/a.mp4"},
+            {"video": "clips/a.mp4", "start": 0},
+            {"video": "clips/a.mp4", "start": 1, "end": 1.5, "prompt": "What happens?"},
+            {"videos": ["clips/b.mp4", "clips/a.mp4"], "image": "0.png"},
+            {"video": "clips/a.mp4", "image": "0.png", "end": 1},
+            {"image": "0.png"},
+        )
+    )
+    whole, part, several, beside, still = (sample.prompt for sample in listing)
+    assert listing.repeats.total() == 1  # from 0 on is the whole clip
+    assert whole.question == "Describe the video." and still.question == "Describe the image."
+    assert [(m.kind, m.start, m.end) for m in part.media] == [("video", 1.0, 1.5)]
+    assert [m.kind for m in several.media] == ["image", "video", "video"]
+    assert [(m.kind, m.end) for m in beside.media] == [("image", None), ("video", 1.0)]
+    assert numbers(load_video(part.media[0], frames=5)) == [10, 11, 12, 13, 14]
+    assert numbers(load_video(several.media[1], frames=1)) == [15]
 
 
-@pytest.mark.parametrize(("line", "reason"), BAD, ids=[str(i) for i in range(len(BAD))])
-def test_a_bad_line_is_told_by_number_and_reason(root: Path, line: bytes, reason: str) -> None:
-    path = manifest(root, {"text": "before", "id": "good"}, line, {"text": "after"})
-    with pytest.warns(UserWarning, match="1 of 3 left out"):
-        listing = jsonl(path, max_bad=0.5)
-    assert [sample.prompt.question for sample in listing] == ["before", "after"]
-    ((where, why),) = listing.refused
-    assert where == "m.jsonl:2" and reason in why and len(why) < 300
+def test_hostile_lines_one_by_one(root: Path) -> None:
+    """Every line gets the verdict of the key, under its own number, and the run goes on."""
+    lines, key = hostile.lines(), hostile.key()
+    with pytest.warns(UserWarning, match="left out"):
+        listing = jsonl(manifest(root, *lines), max_bad=1)
+    assert {one.where: one for one in listing.refused}.keys() == {f"m.jsonl:{number}" for number in key}
+    for one in listing.refused:
+        wanted = key[int(one.where.split(":")[1])]
+        assert wanted in str(one) and "\n" not in str(one) and len(str(one)) < 400
+    assert len(listing) == len(lines) - len(key) > 0
+    reasons = {one.reason for one in listing.refused}
+    assert not any(letter in reason for reason in reasons for letter in '"{/'), "reasons are to be counted"
+
+
+def test_a_thousand_random_lines(root: Path) -> None:
+    lines, bad = hostile.random_lines(1_000, seed=3)
+    assert 300 < len(bad) < 700
+    with pytest.warns(UserWarning, match="left out"):
+        listing = jsonl(manifest(root, *lines), max_bad=1)
+    assert {int(one.where.split(":")[1]) for one in listing.refused} == bad
+    assert len(listing) + listing.repeats.total() == 1_000 - len(bad)
+    shown = {media.uri for sample in listing for media in sample.prompt.media}
+    assert shown <= {str(root / name) for name in hostile.GOOD}
 
 
 def test_a_byte_order_mark_and_windows_lines_are_fine(root: Path) -> None:
@@ -200,7 +200,7 @@ def test_any_manifest_is_accounted_for(root: Path, rows: list[object]) -> None:
         assert "\n" not in str(error)
         return
     assert isinstance(listing, Listing)
-    assert len(listing) + len(listing.refused) + listing.duplicates == wanted
+    assert len(listing) + len(listing.refused) + listing.repeats.total() == wanted
     shown = {media.uri for sample in listing for media in sample.prompt.media}
     assert shown <= {str(root / "0.png"), str(root / "1.png")}
     assert len({sample.id for sample in listing}) == len(listing)

@@ -15,6 +15,9 @@ from vlm_selfalign.core.errors import UserError
 from vlm_selfalign.data.parquet import parquet
 from vlm_selfalign.media.errors import MediaError
 from vlm_selfalign.media.image import load_image
+from vlm_selfalign.media.video import load_video
+
+from .made import clip, numbers
 
 
 def inside(level: int) -> dict[str, object]:
@@ -78,7 +81,7 @@ def test_bad_rows(tmp_path: Path) -> None:
     ]
     with pytest.warns(UserWarning, match="2 of 3"):
         listing = parquet(table(tmp_path / "t.parquet", rows), max_bad=1)
-    assert [where for where, _ in listing.refused] == ["t.parquet:1", "t.parquet:2"]
+    assert [one.where for one in listing.refused] == ["t.parquet:1", "t.parquet:2"]
     with pytest.warns(UserWarning, match="left out"):
         rows = [
             {"image": inside(1)},
@@ -86,7 +89,7 @@ def test_bad_rows(tmp_path: Path) -> None:
             {"image": {"bytes": b"", "path": ""}},
         ]
         listing = parquet(table(tmp_path / "t.parquet", rows), max_bad=1)
-    assert [reason.partition(": ")[2] for _, reason in listing.refused] == ["not a picture but text", "an empty file"]
+    assert [one.reason for one in listing.refused] == ["not a picture but text", "an empty file"]
     with pytest.raises(UserError, match="not under the manifest"):
         parquet(table(tmp_path / "t.parquet", [{"image": {"bytes": None, "path": "/etc/passwd"}}]))
     moment = pa.table({"text": ["a"], "truth": pa.array([0], pa.timestamp("s"))})
@@ -104,7 +107,7 @@ def test_mistakes_say_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a readable Parquet file") as caught:
         parquet(str(tmp_path / "x.parquet"))
     assert "\n" not in str(caught.value)
-    with pytest.raises(UserError, match="has no image, images, prompt or text"):
+    with pytest.raises(UserError, match="has no image, images, video"):
         parquet(table(tmp_path / "t.parquet", [{"id": "a"}]))
 
 
@@ -115,6 +118,20 @@ def test_a_truth_written_as_json_text_is_read(tmp_path):
         {"text": "b", "truth": "a red cup"},
         {"text": "c", "truth": "[1"},
     ]
-    listing = parquet(table(tmp_path / "t.parquet", rows), max_bad=0.5)
+    with pytest.warns(UserWarning, match="1 of 3 left out"):
+        listing = parquet(table(tmp_path / "t.parquet", rows), max_bad=0.5)
     assert [sample.truth for sample in listing] == [truth, "a red cup"]
-    assert "truth is not JSON" in listing.refused[0][1]
+    assert listing.refused[0].reason == "truth is not JSON"
+
+
+def test_clips_by_path_and_inside(tmp_path: Path) -> None:
+    path = clip(tmp_path / "a.mp4")
+    clip(tmp_path / "b.mp4", first=4)
+    held = {"bytes": path.read_bytes(), "path": "a.mp4"}
+    by_path = parquet(table(tmp_path / "p.parquet", [{"video": "b.mp4", "start": 1.0, "end": None}]))[0]
+    assert by_path.prompt.question == "Describe the video."
+    assert numbers(load_video(by_path.prompt.media[0], frames=2)) == [16, 21]
+    inside_ = parquet(table(tmp_path / "i.parquet", [{"videos": [held, {"bytes": None, "path": "b.mp4"}]}]))[0]
+    assert [numbers(load_video(m, frames=2)) for m in inside_.prompt.media] == [[5, 15], [9, 19]]
+    with pytest.raises(UserError, match="not a clip but text"):
+        parquet(table(tmp_path / "w.parquet", [{"video": {"bytes": b"words", "path": "a.mp4"}}]))

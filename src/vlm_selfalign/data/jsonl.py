@@ -11,8 +11,11 @@ from typing import Any
 
 from vlm_selfalign.core.errors import UserError
 from vlm_selfalign.core.registry import source
-from vlm_selfalign.data.listing import Entry, Limit, Listing, MaxBad
-from vlm_selfalign.data.manifest import Paths, Rows
+from vlm_selfalign.data.cache import Cache, cache_folder
+from vlm_selfalign.data.doubles import Doubles, told_apart
+from vlm_selfalign.data.listing import Entry, Limit, Listing, MaxBad, Refusal
+from vlm_selfalign.data.manifest import Rows
+from vlm_selfalign.data.paths import Paths
 from vlm_selfalign.media.errors import MediaError, printable
 from vlm_selfalign.media.files import open_regular
 
@@ -25,45 +28,56 @@ MAX_MANIFEST = 64 << 30
 def jsonl(
     path: str,
     limit: Limit = None,
-    prompt: str = "Describe the image.",
+    prompt: str | None = None,
     root: str | None = None,
     outside: bool = False,
+    urls: bool = False,
     columns: dict[str, str] | None = None,
     max_bad: MaxBad = 0.05,
+    near_duplicates: Doubles = "auto",
 ) -> Listing:
     """Samples from a JSONL manifest (columns: see ``vlm_selfalign.data.manifest``).
 
     Args:
         path: The manifest, UTF-8.
         limit: At most so many samples, the first in the file.
-        prompt: What is asked about a picture when the line does not say.
-        root: Folder that picture paths are relative to; the manifest's own by default.
+        prompt: What is asked when the line does not say; None asks to describe the image, or the video.
+        root: Folder that paths are relative to; the manifest's own by default.
         outside: Allow absolute paths, ``..`` and links that leave ``root``.
+        urls: Fetch pictures from https addresses, once, into the cache folder.
         columns: What the manifest calls our columns, where it differs: ``{prompt: question}``.
         max_bad: Go on without bad lines up to this share of them.
+        near_duplicates: As for ``folder``.
 
     Raises:
         UserError: No such file, nothing in it, or too many bad lines (the first three are named).
     """
     full = os.path.abspath(os.path.expanduser(path))
-    rows = Rows(prompt, Paths(os.path.abspath(root) if root else os.path.dirname(full), outside), columns or {})
+    home = os.path.abspath(root) if root else os.path.dirname(full)
     try:
         file = open_regular(full, MAX_MANIFEST)
     except MediaError as error:
         raise UserError(f"{printable(path)}: {error.reason}; give data.path=MANIFEST.jsonl") from None
-    with file:
-        return Listing(path).take(_entries(file, rows, printable(os.path.basename(path))), limit).checked(max_bad)
+    with file, Cache(cache_folder()) as cache:
+        rows = Rows(prompt, Paths(home, outside, urls, cache), columns or {})
+        found = _entries(file, rows, printable(os.path.basename(path)))
+        return told_apart(Listing(path).take(found, limit).checked(max_bad), near_duplicates, cache)
 
 
-def _entries(file: BufferedReader, rows: Rows, name: str) -> Iterator[tuple[str, Entry | str]]:
+def _entries(file: BufferedReader, rows: Rows, name: str) -> Iterator[Entry | Refusal]:
     for number, line in enumerate(_lines(file), 1):
         if line.strip():
             where = f"{name}:{number}"
             try:
-                yield where, rows.entry(parse_line(line.removeprefix(b"\xef\xbb\xbf")), where)
+                value = parse_line(line.removeprefix(b"\xef\xbb\xbf"))
             except (ValueError, RecursionError) as error:
-                reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-                yield where, f"not JSON: {reason[:120]}"
+                yield Refusal(where, "not JSON", _fault(error))
+            else:
+                yield rows.entry(value, where)
+
+
+def _fault(error: Exception) -> str:
+    return "nested too deeply" if isinstance(error, RecursionError) else str(error)[:120]
 
 
 def _lines(file: BufferedReader) -> Iterator[bytes]:

@@ -1,94 +1,51 @@
 """What a row of a manifest may say, whatever file it stands in.
 
-=================  ==========================================================================================
-column             means
-=================  ==========================================================================================
-``image``          path of a picture, relative to the manifest (or ``root``)
-``images``         list of such paths, shown in this order
-``prompt``/``text``  what is asked; without it the source's prompt, which needs a picture to be about
-``truth``          any JSON, passed on untouched: ``{"objects": [{"kind": "cup", "colour": "red"}]}``
-``id``             the row's own name, unique in the manifest
-=================  ==========================================================================================
+====================  =======================================================================================
+column                means
+====================  =======================================================================================
+``image``             path of a picture, relative to the manifest (or ``root``)
+``images``            list of such paths, shown in this order
+``video``, ``videos``  the same of clips, shown after the pictures
+``start``, ``end``    the part of the one clip to look at, in seconds after its first frame
+``prompt``/``text``   what is asked; without it the source's prompt, which needs something to be about
+``truth``             any JSON, passed on untouched: ``{"objects": [{"kind": "cup", "colour": "red"}]}``
+``id``                the row's own name, unique in the manifest
+====================  =======================================================================================
 
-A row without pictures is a text-only sample. Other columns are ignored, with one warning.
+A row without pictures and clips is a text-only sample. Other columns are ignored, with one warning.
 """
 
 from __future__ import annotations
 
-import os
+import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from vlm_selfalign.core.errors import UserError, nearest
-from vlm_selfalign.data.listing import Entry
+from vlm_selfalign.core.media import Media
+from vlm_selfalign.data.files import Kind
+from vlm_selfalign.data.listing import DESCRIBE, Entry, Refusal
+from vlm_selfalign.data.paths import BadRow, Paths
 from vlm_selfalign.media.errors import MediaError
-from vlm_selfalign.media.files import open_bytes
-from vlm_selfalign.media.image import header_of, image_media
-from vlm_selfalign.media.uris import scheme_of
 
-COLUMNS = ("image", "images", "prompt", "text", "truth", "id")
-MAX_PICTURES = 64
+SHOWN: dict[Kind, tuple[str, str]] = {"image": ("image", "images"), "video": ("video", "videos")}
+"""Columns that show something: one, or a list."""
+
+COLUMNS = ("image", "images", "video", "videos", "start", "end", "prompt", "text", "truth", "id")
+MAX_SHOWN = 64
 MAX_TEXT = 100_000
-
-Picture = tuple[str, str]
-"""Address and content hash."""
-
-
-@dataclass(frozen=True)
-class Inline:
-    """A picture whose file is inside the table: its bytes, and the address under which they are found again."""
-
-    uri: str
-    data: bytes = field(repr=False)
-
-
-class BadRow(ValueError):
-    """A row that cannot be used; the message is the reason."""
-
-
-@dataclass
-class Paths:
-    """Turns what a row calls a picture into its address and content hash; each file is read once."""
-
-    root: str
-    outside: bool = False
-    _known: dict[str, Picture] = field(default_factory=dict)
-
-    def __call__(self, path: Any) -> Picture:
-        """Raises ``BadRow`` or ``MediaError``."""
-        if isinstance(path, Inline):
-            with open_bytes(path.data, path.uri) as file:
-                return path.uri, header_of(file, path.uri).content_hash
-        if not isinstance(path, str) or not path:
-            raise BadRow(f"image is {_shown(path)}, not a path")
-        if path not in self._known:
-            media = image_media(self._inside(path))
-            self._known[path] = (media.uri, media.content_hash)
-        return self._known[path]
-
-    def _inside(self, path: str) -> str:
-        if "\0" in path:
-            raise BadRow("image: a path with a NUL byte")
-        if scheme_of(path):
-            raise BadRow(f"image: '{path[:60]}' is an address, not a path; download it first")
-        if self.outside:
-            return os.path.join(self.root, path)
-        if os.path.isabs(path) or ".." in path.replace("\\", "/").split("/"):
-            raise BadRow(f"image: '{path[:60]}' is not under the manifest's folder (outside=true allows it)")
-        full = os.path.join(self.root, path)
-        if not os.path.realpath(full).startswith(os.path.join(os.path.realpath(self.root), "")):
-            raise BadRow(f"image: '{path[:60]}' is a link out of the manifest's folder (outside=true allows it)")
-        return full
+MAX_DEPTH = 100
+"""Levels of lists and objects in a truth: what is read in one place must not be too deep to be written in another."""
 
 
 @dataclass
 class Rows:
     """Turns rows into entries; knows the names used so far and the columns nobody reads."""
 
-    prompt: str
-    picture: Callable[[Any], Picture]
+    prompt: str | None
+    paths: Paths
     columns: Mapping[str, str] = field(default_factory=dict)
     """Where ours are called something else: ``{"prompt": "question"}``."""
     _names: dict[str, str] = field(default_factory=dict)
@@ -103,62 +60,67 @@ class Rows:
         """What the manifest calls our column."""
         return self.columns.get(column, column)
 
-    def entry(self, row: Any, where: str) -> Entry | str:
-        """The entry of a row, or the reason there is none. ``where`` is named when a later row reuses its id."""
+    def entry(self, row: Any, where: str) -> Entry | Refusal:
+        """The entry of a row, or why there is none. ``where`` is named when a later row reuses its id."""
         try:
             return self._entry(row, where)
         except BadRow as error:
-            return str(error)
+            return Refusal(where, error.reason, error.detail)
         except MediaError as error:
-            return f"image {error.path}: {error.reason}"
+            return Refusal(where, error.reason, error.path + (f": {error.detail}" if error.detail else ""))
 
     def _entry(self, row: Any, where: str) -> Entry:
         if not isinstance(row, Mapping):
-            raise BadRow(f"{_shown(row)} is not an object with columns")
+            raise BadRow("not an object with columns", shown(row))
         self._warn(row)
         given = ((column, row.get(self.theirs(column))) for column in COLUMNS)
-        row = {column: value for column, value in given if value is not None}
-        if not row.keys() & {"image", "images", "prompt", "text"}:
-            raise BadRow("has no image, images, prompt or text")
+        row = {column: value for column, value in given if value is not None and value != []}
+        if not row.keys() - {"truth", "id", "start", "end"}:
+            raise BadRow("has no image, images, video, videos, prompt or text")
         name = self._name(row.get("id"))
         if name is not None and name in self._names:
-            raise BadRow(f"id '{name}' was used by {self._names[name]}")
-        pictures = self._pictures(row)
-        entry = Entry(self._prompt(row), pictures, row.get("truth"), name)
+            raise BadRow("its id was used before", f"'{name}' by {self._names[name]}")
+        media = self._media(row)
+        if _depth(row.get("truth")) > MAX_DEPTH:
+            raise BadRow("its truth is nested too deeply", f"at most {MAX_DEPTH} levels")
+        entry = Entry(self._prompt(row, media), media, row.get("truth"), name)
         if name is not None:
             self._names[name] = where
         return entry
 
-    def _pictures(self, row: dict[str, Any]) -> tuple[Picture, ...]:
-        if "image" in row and "images" in row:
-            raise BadRow("has both image and images; give one")
-        given = row.get("images", [row["image"]] if "image" in row else [])
-        if not isinstance(given, list | tuple):
-            raise BadRow(f"images is {_shown(given)}, not a list of paths")
-        if len(given) > MAX_PICTURES:
-            raise BadRow(f"has {len(given)} images, at most {MAX_PICTURES}")
-        return tuple(self.picture(one) for one in given)
+    def _media(self, row: dict[str, Any]) -> tuple[Media, ...]:
+        listed: list[tuple[Kind, Any]] = [
+            (kind, given) for kind, columns in SHOWN.items() for given in _listed(row, *columns)
+        ]
+        if len(listed) > MAX_SHOWN:
+            raise BadRow("too many pictures and clips", f"{len(listed)}, at most {MAX_SHOWN}")
+        part = _part(row)
+        if part and [kind for kind, _ in listed].count("video") != 1:
+            raise BadRow("start and end need one video")
+        found = [self.paths(given, kind) for kind, given in listed]
+        return tuple(one.model_copy(update=part) if one.kind == "video" else one for one in found)
 
-    def _prompt(self, row: dict[str, Any]) -> str:
+    def _prompt(self, row: dict[str, Any], media: tuple[Media, ...]) -> str:
         if "prompt" in row and "text" in row:
             raise BadRow("has both prompt and text, which mean the same; give one")
-        prompt = row.get("prompt", row.get("text", self.prompt))
+        default = self.prompt or DESCRIBE[next((m.kind for m in media), "image")]
+        prompt = row.get("prompt", row.get("text", default))
         if not isinstance(prompt, str):
-            raise BadRow(f"prompt is {_shown(prompt)}, not text")
+            raise BadRow("its prompt is not text", shown(prompt))
         if not prompt.strip():
             raise BadRow("asks nothing: the prompt is empty")
         if len(prompt) > MAX_TEXT:
-            raise BadRow(f"prompt has {len(prompt):,} characters, at most {MAX_TEXT:,}")
+            raise BadRow("its prompt is too long", f"{len(prompt):,} characters, at most {MAX_TEXT:,}")
         return prompt
 
     def _name(self, given: Any) -> str | None:
         if given is None:
             return None
         if isinstance(given, bool) or not isinstance(given, int | str):
-            raise BadRow(f"id is {_shown(given)}, not text or a whole number")
+            raise BadRow("its id is not text or a whole number", shown(given))
         name = str(given)
         if not name or len(name) > 200 or not name.isprintable():
-            raise BadRow(f"id {_shown(given)} is empty, over 200 characters or not printable")
+            raise BadRow("its id is empty, over 200 characters or not printable", shown(given))
         return name
 
     def _warn(self, row: Mapping[Any, Any]) -> None:
@@ -167,5 +129,42 @@ class Rows:
             warnings.warn(f"column '{str(column)[:60]}' is ignored{nearest(str(column), COLUMNS)}", stacklevel=2)
 
 
-def _shown(value: Any) -> str:
+def _listed(row: dict[str, Any], one: str, several: str) -> list[Any] | tuple[Any, ...]:
+    if one in row and several in row:
+        raise BadRow(f"has both {one} and {several}; give one")
+    given = row.get(several, [row[one]] if one in row else [])
+    if not isinstance(given, list | tuple):
+        raise BadRow(f"its {several} are not a list of paths", shown(given))
+    return given
+
+
+def _part(row: dict[str, Any]) -> dict[str, float | None]:
+    """The part of a clip to look at; nothing where the row does not say."""
+    start, end = _seconds(row, "start"), _seconds(row, "end")
+    if end is not None and end <= (start or 0):
+        raise BadRow("its end is not after its start", f"{start or 0:g} to {end:g}")
+    # From 0 is from the beginning: one part, one identity.
+    return {"start": start or None, "end": end} if row.keys() & {"start", "end"} else {}
+
+
+def _seconds(row: dict[str, Any], column: str) -> float | None:
+    value = row.get(column)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise BadRow(f"its {column} is not a number of seconds", shown(value))
+    return float(value)
+
+
+def _depth(value: Any) -> int:
+    """Levels of lists and objects, counted up to one too many."""
+    level, depth = [value], 0
+    while (boxes := [one for one in level if isinstance(one, list | dict)]) and depth <= MAX_DEPTH:
+        level = [inner for box in boxes for inner in (box.values() if isinstance(box, dict) else box)]
+        depth += 1
+    return depth
+
+
+def shown(value: Any) -> str:
+    """A value as messages quote it."""
     return repr(value)[:60]

@@ -1,4 +1,4 @@
-"""A Parquet table as a manifest; its pictures may be paths or lie inside."""
+"""A Parquet table as a manifest; its pictures and clips may be paths or lie inside."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from vlm_selfalign.core.errors import UserError
 from vlm_selfalign.core.registry import source
+from vlm_selfalign.data.cache import Cache, cache_folder
+from vlm_selfalign.data.doubles import Doubles, told_apart
 from vlm_selfalign.data.listing import Limit, Listing, MaxBad
-from vlm_selfalign.data.manifest import COLUMNS, Paths, Rows
+from vlm_selfalign.data.manifest import COLUMNS, SHOWN, Rows
+from vlm_selfalign.data.paths import Paths
 from vlm_selfalign.data.tables import cell_bytes, split_address, table_entries
 from vlm_selfalign.media.errors import MediaError, printable
 from vlm_selfalign.media.files import open_regular
@@ -22,29 +25,33 @@ if TYPE_CHECKING:
 
 MAX_TABLE = 1 << 40
 BATCH = 64
-"""Rows read at once: pictures inside may be megabytes each."""
+"""Rows read at once: pictures inside may be megabytes each. Clips may be more: they are read one by one."""
 
 
 @source
 def parquet(
     path: str,
     limit: Limit = None,
-    prompt: str = "Describe the image.",
+    prompt: str | None = None,
     root: str | None = None,
     outside: bool = False,
+    urls: bool = False,
     columns: dict[str, str] | None = None,
     max_bad: MaxBad = 0.05,
+    near_duplicates: Doubles = "auto",
 ) -> Listing:
     """Samples from a Parquet file, or from all in a folder (columns: see ``vlm_selfalign.data.manifest``).
 
     Args:
         path: The file or folder.
         limit: At most so many samples, the first.
-        prompt: What is asked about a picture when the row does not say.
-        root: Folder that picture paths are relative to; the table's own by default.
+        prompt: What is asked when the row does not say; None asks to describe the image, or the video.
+        root: Folder that paths are relative to; the table's own by default.
         outside: Allow absolute paths, ``..`` and links that leave ``root``.
+        urls: Fetch pictures from https addresses, once, into the cache folder.
         columns: What the table calls our columns, where it differs: ``{prompt: question}``.
         max_bad: Go on without bad rows up to this share of them.
+        near_duplicates: As for ``folder``.
 
     Raises:
         UserError: No such table, nothing in it, or too many bad rows (the first three are named).
@@ -52,14 +59,16 @@ def parquet(
     _opened.cache_clear()  # a table may have been written again since
     _column.cache_clear()
     files = _files(path)
-    rows = Rows(prompt, Paths(os.path.abspath(root) if root else os.path.dirname(files[0]), outside), columns or {})
-    wanted = [rows.theirs(column) for column in COLUMNS]
-    return Listing(path).take(table_entries(_rows(files, wanted), rows), limit).checked(max_bad)
+    home = os.path.abspath(root) if root else os.path.dirname(files[0])
+    with Cache(cache_folder()) as cache:
+        rows = Rows(prompt, Paths(home, outside, urls, cache), columns or {})
+        listing = Listing(path).take(table_entries(_rows(files, rows), rows), limit)
+        return told_apart(listing.checked(max_bad), near_duplicates, cache)
 
 
 @opener("parquet")
 def read_cell(uri: str) -> bytes:
-    """The picture at ``parquet:PATH#ROW/COLUMN[/INDEX]``."""
+    """The file at ``parquet:PATH#ROW/COLUMN[/INDEX]``."""
     path, row, column, index = split_address(uri)
     file = _opened(unquote(path))
     for group in range(file.num_row_groups):
@@ -78,13 +87,14 @@ def _files(path: str) -> list[str]:
     return files
 
 
-def _rows(files: list[str], wanted: list[str]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def _rows(files: list[str], rows: Rows) -> Iterator[tuple[str, str, dict[str, Any]]]:
     for path in files:
         try:
             file = _opened(path)
-            held = [column for column in wanted if column in file.schema_arrow.names]
+            held = [column for column in map(rows.theirs, COLUMNS) if column in file.schema_arrow.names]
+            clips = {rows.theirs(column) for column in SHOWN["video"]} & set(held)
             number = 0
-            for batch in file.iter_batches(BATCH, columns=held or None):
+            for batch in file.iter_batches(1 if clips else BATCH, columns=held or None):
                 for row in batch.to_pylist():
                     yield f"{printable(os.path.basename(path))}:{number}", f"parquet:{quote(path)}#{number}", row
                     number += 1
@@ -103,5 +113,5 @@ def _opened(path: str) -> ParquetFile:
 
 @lru_cache(maxsize=4)
 def _column(path: str, group: int, column: str) -> Any:
-    """One column of one row group, kept because pictures are mostly asked for in order."""
+    """One column of one row group, kept because files are mostly asked for in order."""
     return _opened(path).read_row_group(group, columns=[column]).column(0)

@@ -1,33 +1,35 @@
-"""Rows of tables whose pictures may lie inside them, as ``{"bytes": ..., "path": ...}`` (how ``datasets`` writes)."""
+"""Rows of tables whose files may lie inside them, as ``{"bytes": ..., "path": ...}`` (how ``datasets`` writes)."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any
 
-from vlm_selfalign.data.listing import Entry
-from vlm_selfalign.data.manifest import Inline, Rows
+from vlm_selfalign.data.listing import Entry, Refusal
+from vlm_selfalign.data.manifest import SHOWN, Rows
+from vlm_selfalign.data.paths import Inline
 
 
-def table_entries(table: Iterator[tuple[str, str, dict[str, Any]]], rows: Rows) -> Iterator[tuple[str, Entry | str]]:
-    """Entries of (where, address of the row, row): pictures inside get the address ``ROW/COLUMN`` or
+def table_entries(table: Iterator[tuple[str, str, dict[str, Any]]], rows: Rows) -> Iterator[Entry | Refusal]:
+    """Entries of (where, address of the row, row): files inside get the address ``ROW/COLUMN`` or
     ``ROW/COLUMN/INDEX``.
     """
     for where, address, row in table:
         row = dict(row)
-        for column in (rows.theirs("image"), rows.theirs("images")):
+        for column in map(rows.theirs, chain(*SHOWN.values())):
             if column in row:
                 row[column] = _inline(row[column], f"{address}/{column}")
-        row[rows.theirs("truth")], reason = _truth(row.get(rows.theirs("truth")))
-        yield where, reason or rows.entry(row, where)
+        row[rows.theirs("truth")], fault = _truth(row.get(rows.theirs("truth")))
+        yield Refusal(where, "truth is not JSON", fault) if fault else rows.entry(row, where)
 
 
 def cell_bytes(cell: Any, index: str) -> bytes:
-    """The bytes at the end of an address: of the cell, or of its ``index``-th picture. Raises ``LookupError``."""
+    """The bytes at the end of an address: of the cell, or of its ``index``-th file. Raises ``LookupError``."""
     found = cell[int(index)] if index else cell
     if not isinstance(found, Mapping) or not isinstance(found.get("bytes"), bytes):
-        raise LookupError("no picture there")
+        raise LookupError("no file there")
     return found["bytes"]
 
 
@@ -54,4 +56,4 @@ def _truth(truth: Any) -> tuple[Any, str]:
         json.dumps(truth, allow_nan=False)
         return truth, ""
     except (ValueError, TypeError, RecursionError) as error:
-        return None, f"truth is not JSON: {error}"
+        return None, str(error)[:120] or "nested too deeply"
