@@ -25,6 +25,7 @@ HEAVY = {
     "open_clip",
     "decord",
     "av",
+    "torchcodec",
 }
 HEAVY_ROOMS = {"models", "train", "media", "pretrain", "graft"}
 

@@ -105,6 +105,7 @@ class HeaderReader:
         self._file, self._name = file, name
         self._bytes, self._reads = HEADER_BYTES, HEADER_READS
         self._limited = True
+        self.seek, self.tell = file.seek, file.tell  # asked for thousands of times while listing
 
     def read(self, size: int = -1, /) -> bytes:
         """As of the file. Raises ``MediaError`` once the header has taken too much."""

@@ -27,12 +27,13 @@ class Pixels:
         self._array = np.empty((0, 0, 0, 3), np.uint8)
         self.indices: list[int] = []
         self.resized = False
+        self._orientations: dict[float, tuple[bool, bool, bool]] = {}
 
     def add(self, index: int, frame: VideoFrame) -> None:
         """Keep a frame; ``index`` is its place in the clip. Raises ``TooLarge``."""
         # The scaler refuses reserved values here, and converts nothing by valid ones: no tone mapping.
         frame.color_trc = frame.color_primaries = _UNSPECIFIED
-        turned, flip_rows, flip_columns = _orientation(frame)
+        turned, flip_rows, flip_columns = self._orientation_of(frame)
         if not self.indices:
             height, width = (frame.width, frame.height) if turned else (frame.height, frame.width)
             self._make_room(height, width)
@@ -47,6 +48,14 @@ class Pixels:
     def frames(self) -> np.ndarray:
         """uint8 ``[T, H, W, 3]``."""
         return self._array[: len(self.indices)]
+
+    def _orientation_of(self, frame: VideoFrame) -> tuple[bool, bool, bool]:
+        """Read once for each angle: to ask for side data ties a frame into a circle, and keeps its memory until the
+        garbage collector comes by.
+        """
+        if frame.rotation not in self._orientations:
+            self._orientations[frame.rotation] = _orientation(frame)
+        return self._orientations[frame.rotation]
 
     def _make_room(self, height: int, width: int) -> None:
         needed = self._count * height * width * 3
