@@ -17,6 +17,8 @@ from vlm_selfalign.core.errors import Drop, UserError
 from vlm_selfalign.core.rows import BaseRow, Demo, Pair, Span, texts
 from vlm_selfalign.models.encode import EncodingError
 from vlm_selfalign.train.callbacks import Progress
+from vlm_selfalign.train.engine.plan import Planner
+from vlm_selfalign.train.engine.reference import ReferenceStore
 from vlm_selfalign.train.scores import Loss
 from vlm_selfalign.train.texts import Text, Texts, pad_right
 
@@ -86,13 +88,17 @@ class Collator:
 
     ``inputs`` are the model's own; ``answer`` and ``span`` [N, T] mark tokens; ``reference`` [N, T-1] holds remembered
     log-probs; ``columns`` [B] the rows' numbers; ``item`` [B] which rows these are; ``kl_inputs`` and ``kl_answer`` the
-    texts whose exact KL is wanted, once more for the reference.
+    texts whose exact KL is wanted, once more for the reference. With a ``planner`` there is a ``tree`` of the texts,
+    ``inputs`` is without pictures, and ``kl_hidden`` holds the reference's remembered states instead of ``kl_inputs``.
     """
 
     items: Sequence[Item]
     loss: Loss
     maker: Texts
+    planner: Planner | None = None
     reference: dict[int, dict[str, Tensor]] = field(default_factory=dict)
+    opinions: list[ReferenceStore] = field(default_factory=list)
+    """Where the reference's hidden states are; empty until they are."""
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """``examples`` name items by ``item``."""
@@ -108,17 +114,32 @@ class Collator:
             known = [self.reference[place][name] for name in self.loss.texts for place in places]
             batch["reference"] = _scattered(known, batch["answer"][:, 1:])
         if self.loss.kl_texts:
-            again = self.marked([item.texts[name] for name in self.loss.kl_texts for item in chosen])
-            batch |= {"kl_inputs": again["inputs"], "kl_answer": again["answer"]}
+            batch |= self._for_kl([item.texts[name] for name in self.loss.kl_texts for item in chosen])
         return batch
 
     def marked(self, texts_N: Sequence[Text]) -> dict[str, Any]:
         """Model inputs of any texts, and the masks of their scored tokens and spans."""
+        if self.planner is None:
+            return self.plain(texts_N)
+        masks = self._masks(texts_N)
+        return {"inputs": self.maker.padded(texts_N), **masks, "tree": self.planner(texts_N)}
+
+    def plain(self, texts_N: Sequence[Text]) -> dict[str, Any]:
+        """The same for the plain forward, whatever the planner."""
+        return {"inputs": self.maker.inputs(texts_N), **self._masks(texts_N)}
+
+    def _for_kl(self, texts_R: Sequence[Text]) -> dict[str, Any]:
+        if self.planner is not None and self.opinions:
+            states = [self.opinions[0].states(text) for text in texts_R]
+            return {"kl_hidden": torch.cat([found for found in states if found is not None])}
+        again = self.marked(texts_R)
+        return {"kl_inputs": again["inputs"], "kl_answer": again["answer"], "kl_tree": again.get("tree")}
+
+    def _masks(self, texts_N: Sequence[Text]) -> dict[str, Any]:
         before = [len(text.ids) - text.scored for text in texts_N]
         answer = [(0,) * skip + (1,) * text.scored for skip, text in zip(before, texts_N, strict=True)]
         span = [(0,) * skip + tuple(map(int, text.in_span)) for skip, text in zip(before, texts_N, strict=True)]
         return {
-            "inputs": self.maker.inputs(texts_N),
             "answer": pad_right(answer, 0).bool(),
             "span": pad_right(span, 0).bool(),
         }

@@ -10,6 +10,7 @@ Kill it at any moment: the same call goes on from the newest checkpoint whose ma
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import os
@@ -38,6 +39,9 @@ from vlm_selfalign.train import checkpoint
 from vlm_selfalign.train.batch import Collator, Dropped, ignored_columns, prepare
 from vlm_selfalign.train.callbacks import Log, Progress, Seal
 from vlm_selfalign.train.dpo_family import TrlLoss
+from vlm_selfalign.train.engine.checks import settle
+from vlm_selfalign.train.engine.forward import Engine
+from vlm_selfalign.train.engine.reference import ReferenceStore
 from vlm_selfalign.train.policy import VERSION, Learner, learner
 from vlm_selfalign.train.remember import remember_reference
 from vlm_selfalign.train.scores import Loss
@@ -143,15 +147,18 @@ def _run(spec: FitSpec, key: str, progress: Progress | None) -> Fitted:
     _fresh_process_state()
     learns, collator, dropped = _prepared(spec, progress)
     loss, items = collator.loss, collator.items
-    trainer = _trainer(spec, learns, collator)
+    collator, engine, said = _engine(spec, learns, collator)
+    trainer = _trainer(spec, learns, collator, engine)
     checkpoints = spec.work / "checkpoints"
     resume, passed = checkpoint.newest(checkpoints, key)
-    notes = [*ignored_columns(items, loss, reads_spans=not isinstance(loss, TrlLoss)), *passed]
+    notes = [*ignored_columns(items, loss, reads_spans=not isinstance(loss, TrlLoss)), *passed, *said]
     if spec.model.lora and spec.model.lora.dropout:
         notes.append("model.lora.dropout is off: policy and reference must differ by what was learnt alone")
     if "reference" in loss.roles:
-        remember_reference(trainer, trainer.args.per_device_train_batch_size, progress)
-        if not loss.kl_texts:
+        identity = digest(key, learns.loaded.identity)
+        store = ReferenceStore(spec.work / "reference", identity, trainer.accelerator.process_index)
+        remember_reference(trainer, trainer.args.per_device_train_batch_size, progress, store)
+        if not loss.kl_texts or engine is not None:
             learns.forget_reference()
     if trainer.is_world_process_zero():
         for note in notes:
@@ -178,12 +185,25 @@ def _prepared(spec: FitSpec, progress: Progress | None) -> tuple[Learner, Collat
     return learns, Collator(items, loss, maker), dropped
 
 
-def _trainer(spec: FitSpec, learns: Learner, collator: Collator) -> FitTrainer:
+def _engine(spec: FitSpec, learns: Learner, collator: Collator) -> tuple[Collator, Engine | None, list[str]]:
+    """The fast forward if it may be used and agrees with the plain one, and what there is to say if not."""
+    if spec.training.engine == "plain":
+        return collator, None, []
+    kinds = {any(text.prompt.media for text in item.texts.values()): item for item in reversed(collator.items)}
+    groups = [list(item.texts.values()) for item in kinds.values()]
+    features = spec.work / "features"
+    found = settle(learns.model, collator.maker, groups, collator.plain, features, spec.training.bf16)
+    if isinstance(found, str):
+        return collator, None, [f"every text goes through the model by itself: {found}"]
+    return dataclasses.replace(collator, planner=found[1]), found[0], []
+
+
+def _trainer(spec: FitSpec, learns: Learner, collator: Collator, engine: Engine | None) -> FitTrainer:
     on_cpu = pick_device(spec.model.device).type == "cpu"
     args = arguments(
         collator.loss, spec.schedule, spec.training, len(collator.items), spec.work / "trainer", spec.seed, on_cpu
     )
-    return FitTrainer(learns, collator, args)
+    return FitTrainer(learns, collator, args, engine)
 
 
 def _publish(spec: FitSpec, key: str, trainer: FitTrainer, fitted: Fitted) -> Fitted:

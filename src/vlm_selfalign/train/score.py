@@ -1,14 +1,15 @@
-"""The plain forward: log-probs of answer tokens, and the exact KL to the reference, without a [B, T, V] in float32.
+"""Log-probs of answer tokens and the exact KL to the reference, without a [B, T, V] in float32.
 
-Only answer positions reach the output layer: a hook on it drops all others, whatever the family does before and
-after (scaling, soft-capping). Losses see float32 whatever the model computes in.
+This is the plain forward, one sequence per text; given a tree, ``score_tokens`` hands over to the engine. Only answer
+positions reach the output layer: a hook on it drops all others, whatever the family does before and after (scaling,
+soft-capping). Losses see float32 whatever the model computes in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from accelerate.utils import extract_model_from_parallel
@@ -27,6 +28,15 @@ class TokenScores:
     stats: Mapping[str, Tensor] = field(default_factory=dict)
 
 
+class Fast(Protocol):
+    """A faster way to the same scores (``train.engine``)."""
+
+    @property
+    def score(self) -> Callable[..., TokenScores]:
+        """Takes a model, a tree and the scored tokens, and what else ``score_tokens`` was given."""
+        ...
+
+
 def score_tokens(
     model: Any,
     inputs: Mapping[str, Tensor],
@@ -35,8 +45,10 @@ def score_tokens(
     reference_logits_MV: Tensor | None = None,
     kl_sequences: int = 0,
     stats: bool = False,
+    fast: tuple[Fast, Any] | None = None,
+    reference: tuple[Tensor, Any] | None = None,
 ) -> TokenScores:
-    """One forward over padded sequences.
+    """One forward over padded sequences, or over the tree of them.
 
     Args:
         model: A causal language model with or without eyes, wrapped for parallel training or not.
@@ -45,8 +57,14 @@ def score_tokens(
         reference_logits_MV: The reference's ``answer_logits`` of the first ``kl_sequences`` sequences, for the KL.
         kl_sequences: How many sequences the reference logits cover.
         stats: Whether to add entropy, mean logit and top-1, without gradient.
+        fast: The engine and the tree of these texts; then ``inputs`` is not read.
+        reference: For the engine instead of logits: the reference's hidden states of the same tokens, and its output
+            layer.
     """
     scored_NT = answer_NT[:, 1:].bool()
+    if fast is not None:
+        engine, tree = fast
+        return engine.score(model, tree, scored_NT, stats=stats, kl_sequences=kl_sequences, reference=reference)
     logits_MV = answer_logits(model, inputs, answer_NT)
     ids_M = inputs["input_ids"][:, 1:][scored_NT]
 

@@ -69,27 +69,31 @@ class Texts:
 
     def inputs(self, texts: Sequence[Text]) -> dict[str, Tensor]:
         """Model inputs, right padded: ``input_ids`` and ``attention_mask`` [N, T], and the pictures in order."""
-        padding = self.encoder.tokenizer.pad_token_id
-        made = {
-            "input_ids": pad_right([text.ids for text in texts], padding),
-            "attention_mask": pad_right([(1,) * len(text.ids) for text in texts], 0),
-        }
+        made = self.padded(texts)
         for name in PER_TOKEN:
             if any(name in text.kinds for text in texts):
                 made[name] = pad_right([text.kinds.get(name, (0,) * len(text.ids)) for text in texts], 0)
-        return made | joined([self._media_of(text) for text in texts if text.prompt.media])
+        return made | joined([self.media_of(text) for text in texts if text.prompt.media])
+
+    def padded(self, texts: Sequence[Text]) -> dict[str, Tensor]:
+        """Of these inputs the ``input_ids`` and ``attention_mask`` alone."""
+        return {
+            "input_ids": pad_right([text.ids for text in texts], self.encoder.tokenizer.pad_token_id),
+            "attention_mask": pad_right([(1,) * len(text.ids) for text in texts], 0),
+        }
+
+    def media_of(self, text: Text) -> dict[str, Tensor]:
+        """The tensors of a text's pictures, by the processor's names."""
+        kept = self._media.get(text.prompt.media)
+        if kept is None:
+            kept = _media_inputs(self._encoded(text.prompt, text.answer, text.ends)[0])
+        return kept
 
     def _encoded(self, prompt: Prompt, answer: str, ends: bool) -> tuple[dict[str, Tensor], Answer]:
         if len(self._open) > OPEN_PICTURES:
             self._open.clear()
         batch = self.encoder.batch([prompt], [(answer, ends)], side="right", known=self._open)
         return batch.inputs, batch.answers[0]
-
-    def _media_of(self, text: Text) -> dict[str, Tensor]:
-        kept = self._media.get(text.prompt.media)
-        if kept is None:
-            kept = _media_inputs(self._encoded(text.prompt, text.answer, text.ends)[0])
-        return kept
 
     def _keep(self, media: tuple[Media, ...], inputs: Mapping[str, Tensor]) -> None:
         if not media or media in self._media:

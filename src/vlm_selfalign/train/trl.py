@@ -9,10 +9,12 @@ policy started from) or copy the adapter, so it is always given one that must ne
 
 from __future__ import annotations
 
+import logging
 import math
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,9 +31,12 @@ from vlm_selfalign.core.errors import UserError
 from vlm_selfalign.train.alarms import check_finite, check_gradient, check_start
 from vlm_selfalign.train.batch import Collator
 from vlm_selfalign.train.dpo_family import TrlLoss
+from vlm_selfalign.train.engine.forward import Engine, output_layer
 from vlm_selfalign.train.policy import Learner
 from vlm_selfalign.train.score import answer_logits, score_tokens
 from vlm_selfalign.train.scores import Loss, LossParts, Scores, TextScores
+
+logger = logging.getLogger(__name__)
 
 
 class Elsewhere(nn.Module):
@@ -55,10 +60,17 @@ class FitTrainer(DPOTrainer):
 
     loss_is_scaled_for_ga = True
 
-    def __init__(self, learner: Learner, collator: Collator, args: DPOConfig) -> None:
+    def __init__(self, learner: Learner, collator: Collator, args: DPOConfig, engine: Engine | None = None) -> None:
         self.learner, self.collator, self.loss = learner, collator, collator.loss
+        self.engine = engine
+        """None goes the plain way; otherwise the collator has a planner."""
+        self.reference_head: nn.Module | None = None
+        """Turns the reference's remembered hidden states into its logits."""
         self._sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
         self._step_items, self._step_rows = 1.0, []
+        self._step_done: list[dict[str, Any]] = []
+        self.parts = 1
+        """Into how many parts memory makes a micro-batch fall."""
         stub = Elsewhere(learner.model.config)
         super().__init__(
             model=learner.model,
@@ -83,6 +95,7 @@ class FitTrainer(DPOTrainer):
         items = sum((self._items(batch) for batch in batches), torch.zeros(())).to(self.accelerator.device)
         reduced: Any = self.accelerator.reduce(items, "sum")
         self._step_items = float(reduced)
+        self._step_done = []
         self._step_rows = [self._row_id(place) for batch in batches for place in batch["item"].tolist()]
         return batches, None
 
@@ -106,17 +119,14 @@ class FitTrainer(DPOTrainer):
     def scores(self, model: Any, inputs: dict[str, Any]) -> Scores:
         """Per-token log-probs of every text under policy and, from memory, reference; the exact KL where asked."""
         rows, texts = len(inputs["item"]), self.loss.texts
-        reference_logits = None
-        if self.loss.kl_texts:
-            with self.learner.reference() as reference, self.accelerator.autocast():
-                reference_logits = answer_logits(reference, inputs["kl_inputs"], inputs["kl_answer"])
         found = score_tokens(
             model,
             inputs["inputs"],
             inputs["answer"],
-            reference_logits_MV=reference_logits,
             kl_sequences=rows * len(self.loss.kl_texts),
             stats=isinstance(self.loss, TrlLoss),
+            fast=self._fast(inputs.get("tree")),
+            **self._for_kl(inputs),
         )
         mask, span = inputs["answer"][:, 1:], inputs["span"][:, 1:]
         made = {}
@@ -129,14 +139,58 @@ class FitTrainer(DPOTrainer):
                 made[name, "reference"] = TextScores(inputs["reference"][part], mask[part], span[part])
         return made
 
-    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
-        """Backward, and a look at the gradient before it is clipped and used."""
-        loss = super().training_step(*args, **kwargs)
+    def _fast(self, tree: Any) -> tuple[Engine, Any] | None:
+        return (self.engine, tree) if self.engine is not None else None
+
+    def _for_kl(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """The reference's side of the KL: what was remembered, or its forward."""
+        if not self.loss.kl_texts:
+            return {}
+        if "kl_hidden" in inputs:
+            return {"reference": (inputs["kl_hidden"], self.reference_head)}
+        with self.learner.reference() as reference, self.accelerator.autocast():
+            if self.engine is None:
+                return {"reference_logits_MV": answer_logits(reference, inputs["kl_inputs"], inputs["kl_answer"])}
+            return {"reference": (self.engine.hidden(reference, inputs["kl_tree"])[0], output_layer(reference))}
+
+    def training_step(self, model: Any, inputs: dict[str, Any], *rest: Any, **more: Any) -> Tensor:
+        """Backward, in parts if memory asks for it, and a look at the gradient before it is clipped and used."""
+        todo = [inputs]
+        while True:
+            try:
+                losses = [self._in_parts(model, batch, *rest, **more) for batch in todo]
+                break
+            except torch.OutOfMemoryError:
+                # A backward that broke off leaves some gradients and not others, so the whole step begins again
+                self._back_off(len(inputs["item"]))
+                model.zero_grad(set_to_none=True)
+                todo = [*self._step_done, inputs]
+        self._step_done.append(inputs)
         if self.accelerator.sync_gradients and not self.is_deepspeed_enabled:  # DeepSpeed holds gradients itself
             grads = [p.grad for p in self.model.parameters() if p.grad is not None]  # type: ignore[union-attr]
             norm = float(torch.nn.utils.get_total_norm(grads)) if grads else 0.0
             check_gradient(norm, self._step_rows, self.state.global_step)
-        return loss
+        return losses[-1]
+
+    def _in_parts(self, model: Any, inputs: dict[str, Any], *rest: Any, **more: Any) -> Tensor:
+        """The rows of a micro-batch, ``self.parts`` times fewer at once; their losses add up to its own."""
+        if self.parts == 1:
+            return super().training_step(model, inputs, *rest, **more)
+        places = inputs["item"].tolist()
+        size = math.ceil(len(places) / self.parts)
+        parts = [[{"item": p} for p in places[at : at + size]] for at in range(0, len(places), size)]
+        step = super().training_step
+        return torch.stack([step(model, self.collator(part), *rest, **more) for part in parts]).sum()
+
+    def _back_off(self, rows: int) -> None:
+        """Halve what goes through the model at once, for the rest of the fit. Raises ``UserError``."""
+        torch.cuda.empty_cache()
+        whole = set(getattr(self.loss, "types", ())) & {"aot", "aot_unpaired", "sft"}
+        if self.parts >= rows or whole or self.accelerator.num_processes > 1:
+            fewer = "model.max_pixels" if rows == 1 or self.parts >= rows else "training.micro_batch"
+            raise UserError(f"out of memory: set training.gradient_checkpointing=true, or lower {fewer}") from None
+        self.parts *= 2
+        logger.warning("out of memory: micro-batches go through the model in %d parts from here on", self.parts)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds the loss's parts and metrics since the last time, over all processes."""
@@ -153,10 +207,14 @@ class FitTrainer(DPOTrainer):
         return self.loss(scores, inputs["columns"])
 
     def _trl_parts(self, inputs: dict[str, Any], scores: Scores) -> LossParts:
+        assert isinstance(self.loss, TrlLoss)
         model_inputs, reference = inputs["inputs"], {}
+        # TRL sums first and subtracts after: two sums of hundreds of nats, of which float32 would lose the difference.
+        # Its alpha divergence knows no float64.
+        digits = torch.float32 if self.loss.f_divergence == "alpha_divergence" else torch.float64
+        scores = {who: replace(text, logp_BT=_answers(text).to(digits)) for who, text in scores.items()}
         for side in ("chosen", "rejected"):
-            text = scores[side, "reference"]
-            reference[f"ref_{side}_logps"] = text.sums(text.logp_BT)
+            reference[f"ref_{side}_logps"] = scores[side, "reference"].logp_BT.sum(1)
         given = {
             "input_ids": model_inputs["input_ids"],
             "attention_mask": model_inputs["attention_mask"],
@@ -187,10 +245,14 @@ class FitTrainer(DPOTrainer):
             self._sums[name][1] += len(value_B)
 
 
+def _answers(text: TextScores) -> Tensor:
+    return torch.where(text.mask_BT, text.logp_BT, 0.0)
+
+
 def _answering(scores: Scores) -> Callable[..., Any]:
     """A stand-in for a model: whatever it is called with, it answers with these scores, [chosen; rejected]."""
     sides = [scores[side, "policy"] for side in ("chosen", "rejected")]
-    log_probs = torch.cat([torch.where(text.mask_BT, text.logp_BT, 0.0) for text in sides])
+    log_probs = torch.cat([_answers(text) for text in sides])
     stats = {name: torch.cat([text.stats[name] for text in sides]) for name in sides[0].stats}
     stats["is_top1"] = stats["is_top1"].bool()
     return lambda **_: SimpleNamespace(log_probs=log_probs, aux_loss=None, **stats)

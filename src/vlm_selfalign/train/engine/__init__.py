@@ -1,0 +1,1 @@
+"""The fast preference step: each prompt with its pictures once, its answers as branches, at equal gradients."""
