@@ -8,7 +8,7 @@ from PIL import Image
 from vlm_selfalign.config import load_settings
 from vlm_selfalign.core.errors import UserError
 from vlm_selfalign.data.cache import VARIABLE
-from vlm_selfalign.samples import left_out, training_samples
+from vlm_selfalign.samples import left_out, source_name, training_samples
 from vlm_selfalign.samples import test_samples as held_out
 
 
@@ -86,3 +86,8 @@ def test_a_source_asks_its_own_question_unless_told(tmp_path):
     asked = [["measure.holdout=0"], ["measure.holdout=0", "data.prompt=What is it?"]]
     found = [next(iter(training_samples(settings(f"data.path={path}", *more)))).prompt.question for more in asked]
     assert found == ["Describe the image.", "What is it?"]
+
+
+def test_ones_own_files_go_before_a_recipes_drawn_samples(prompts):
+    assert source_name(settings("data.source=worldclip").data.model_copy(update={"path": None})) == "worldclip"
+    assert source_name(settings("data.source=worldclip", prompts).data) == "jsonl"

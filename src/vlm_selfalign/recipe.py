@@ -30,7 +30,7 @@ from vlm_selfalign.core.rows import Origin, Row
 from vlm_selfalign.core.seeds import digest, digest_file
 from vlm_selfalign.core.stages import Shaped, Stage, parse_stages
 from vlm_selfalign.roles import Roles
-from vlm_selfalign.samples import left_out, training_samples
+from vlm_selfalign.samples import left_out, source_name, training_samples
 from vlm_selfalign.signals import Stop
 
 log = logging.getLogger(__name__)
@@ -43,6 +43,9 @@ MAY_CHANGE = (
 """Settings that change no row and no weight (but for rounding), so an old run goes on with new ones."""
 
 KEY_BYTES = 16
+
+WORDS = {"world": "world", "worldtext": "world", "worldclip": "world_clips"}
+"""What drawn sources are described with."""
 
 VERSIONS = ("vlm-selfalign", "torch", "transformers", "trl", "peft", "accelerate", "pillow", "numpy")
 
@@ -288,10 +291,8 @@ def _with_vocabulary(stage: Stage, settings: RunSettings) -> Stage:
 
 
 def vocabulary_of(settings: RunSettings) -> str:
-    """The words claims are read with: as set, or ``world`` for the drawn world and ``open`` for anything else."""
-    data = settings.data
-    drawn = data.source == "world" or (data.source == "auto" and data.path is None)
-    return data.vocabulary or ("world" if drawn else "open")
+    """The words claims are read with: as set, or those of the drawn world, and ``open`` for anything else."""
+    return settings.data.vocabulary or WORDS.get(source_name(settings.data), "open")
 
 
 def _payload(finished: Finished, stage: Stage, round_number: int) -> dict[str, Any]:

@@ -95,7 +95,8 @@ def left_out(samples: Any) -> Counter[str]:
 
 def source_name(data: SourceSettings) -> str:
     """The source as set, or by what is at ``path``. Raises ``UserError`` when nothing is there."""
-    if data.source != "auto":
+    own = data.path is not None and data.source in DRAWN  # a recipe's drawn samples give way to one's own
+    if data.source != "auto" and not own:
         return data.source
     if data.path is None:
         return "world"

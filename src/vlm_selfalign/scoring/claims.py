@@ -50,7 +50,7 @@ def read_claims(text: str, vocabulary: Vocabulary) -> tuple[Claim, ...]:
     read: list[tuple[Mention, list[Word], int, bool]] = []
     earlier: list[Mention] = []
     for sentence, span in enumerate(split_sentences(text)):
-        words = words_of(text, span)
+        words = words_of(text, span, vocabulary.verbs)
         mentions = find_mentions(words, vocabulary)
         gone, nothing = denied(words, mentions), silent(words, mentions)
         asserted = [m for i, m in enumerate(mentions) if i not in gone | nothing]

@@ -13,9 +13,11 @@ from vlm_selfalign.core.prompts import Prompt
 from vlm_selfalign.core.requests import Choose, Generate, Sampling
 from vlm_selfalign.core.rows import Span
 from vlm_selfalign.core.steps import Steps, ask_all
-from vlm_selfalign.scoring.claims import Claim, read_claims
+from vlm_selfalign.scoring.claims import Claim
+from vlm_selfalign.scoring.events import EventClaim
 from vlm_selfalign.scoring.sentences import split_sentences
-from vlm_selfalign.scoring.vocabulary import Vocabulary, with_article
+from vlm_selfalign.scoring.told import asked_back, event_of, read_told
+from vlm_selfalign.scoring.vocabulary import Vocabulary
 
 EXISTS = "Is there {object} in the image?"
 COLOUR = "What colour is the {kind}?"
@@ -61,15 +63,15 @@ def check_kinds(
     prompt: Prompt, kinds: Iterable[str], vocabulary: Vocabulary, *, colours: bool = False, to: str = "policy"
 ) -> Steps[Verdict]:
     """Ask back every kind once: does it exist, and (``colours``) which colour has it."""
-    names = sorted(set(kinds))
-    palette = tuple(vocabulary.colours) if colours else ()
-    questions = [EXISTS.format(object=with_article(kind)) for kind in names]
-    asked = [Choose(prompt=prompt.asking(question), to=to) for question in questions]
+    names, words = sorted(set(kinds)), vocabulary.event_words
+    things = [name for name in names if colours and not (words and event_of(name, words))]
+    palette = tuple(vocabulary.colours)
+    asked = [Choose(prompt=prompt.asking(asked_back(name, words, vocabulary.place)), to=to) for name in names]
     if palette:
-        asked += [Choose(prompt=prompt.asking(COLOUR.format(kind=kind)), choices=palette, to=to) for kind in names]
+        asked += [Choose(prompt=prompt.asking(COLOUR.format(kind=kind)), choices=palette, to=to) for kind in things]
     replies = yield from ask_all(asked)
     exists = {kind: reply.prob("Yes") for kind, reply in zip(names, replies, strict=False)}
-    return Verdict(exists, {kind: r.best for kind, r in zip(names, replies[len(names) :], strict=False)})
+    return Verdict(exists, {kind: r.best for kind, r in zip(things, replies[len(names) :], strict=False)})
 
 
 def examine(text: str, verdict: Verdict, vocabulary: Vocabulary, threshold: float = 0.5) -> list[Sentence]:
@@ -77,7 +79,7 @@ def examine(text: str, verdict: Verdict, vocabulary: Vocabulary, threshold: floa
 
     Denied: names a kind whose P(yes) is at most ``threshold``. Repeated: names only kinds that were named before.
     """
-    claims = read_claims(text, vocabulary)
+    claims = read_told(text, vocabulary, vocabulary.event_words)
     seen: set[str] = set()
     sentences = []
     for start, end in split_sentences(text):
@@ -88,7 +90,7 @@ def examine(text: str, verdict: Verdict, vocabulary: Vocabulary, threshold: floa
 
 
 def _judge(
-    text: str, span: Span, held: Sequence[Claim], verdict: Verdict, seen: set[str], threshold: float
+    text: str, span: Span, held: Sequence[Claim | EventClaim], verdict: Verdict, seen: set[str], threshold: float
 ) -> Sentence:
     kinds = tuple(dict.fromkeys(claim.kind for claim in held))
     return Sentence(
@@ -103,4 +105,5 @@ def _judge(
 
 def named_kinds(texts: Iterable[str], vocabulary: Vocabulary) -> set[str]:
     """All kinds the texts claim to see."""
-    return {claim.kind for text in texts for claim in read_claims(text, vocabulary) if not claim.negated}
+    told = (claim for text in texts for claim in read_told(text, vocabulary, vocabulary.event_words))
+    return {claim.kind for claim in told if not claim.negated}

@@ -21,6 +21,7 @@ from pydantic import Field, ValidationError
 from vlm_selfalign.core.errors import UserError, nearest
 from vlm_selfalign.core.records import Record
 from vlm_selfalign.core.registry import explain
+from vlm_selfalign.scoring.event_words import EventWords
 from vlm_selfalign.scoring.words import wordset
 
 SHIPPED = Path(__file__).parent / "vocabularies"
@@ -43,12 +44,16 @@ class Vocabulary(Record):
     """Kinds and colours by name, each with the other words for it; ``others`` are phrases that name something else.
 
     ``others`` guards compounds ("fish bowl" is no fish). With ``is_open`` every noun is a kind, except ``others``.
+    ``events`` names the ``EventWords`` that happenings are read with; without, only things are.
+    ``place`` is what questions call what is shown.
     """
 
     kinds: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     colours: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     others: tuple[str, ...] = ()
     is_open: bool = False
+    events: str | None = None
+    place: str = "image"
 
     @classmethod
     def load(cls, name: str | Path) -> Vocabulary:
@@ -86,6 +91,16 @@ class Vocabulary(Record):
         for kind, word in named:
             table[tuple(word.lower().split())] = Phrase(kind=kind, plural=singular(word) != word)
         return table
+
+    @cached_property
+    def event_words(self) -> EventWords | None:
+        """The words for events, if any are looked for."""
+        return EventWords.load(self.events) if self.events else None
+
+    @cached_property
+    def verbs(self) -> frozenset[str]:
+        """Words that are verbs after a noun, where the tagger would take them for plurals ("the car MOVES")."""
+        return frozenset(form[0] for form in self.event_words.forms) if self.event_words else frozenset()
 
     @cached_property
     def longest(self) -> int:

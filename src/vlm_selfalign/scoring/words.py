@@ -65,12 +65,15 @@ PREPOSITIONS = wordset(
 NO_PREPOSITIONS = wordset("of that like as than if whether because while although though whereas without so")
 
 
-def words_of(text: str, span: Span | None = None) -> list[Word]:
-    """The tagged words of a text, or of one span of it (a sentence)."""
+def words_of(text: str, span: Span | None = None, verbs: frozenset[str] = frozenset()) -> list[Word]:
+    """The tagged words of a text, or of one span of it (a sentence); ``verbs`` are no nouns right after one."""
     start, end = span or (0, len(text))
     found = list(_WORD.finditer(text, start, end))
     tokens = [match.group().lower().replace("\u2019", "'") for match in found]
     tags = _tags(tokens)
+    for index in range(1, len(tags)):
+        if tokens[index] in verbs and tags[index].startswith("NN") and tags[index - 1].startswith(("NN", "PRP")):
+            tags[index] = "VBZ"
     words = [Word(t, m.start(), m.end(), tag) for t, m, tag in zip(tokens, found, tags, strict=True)]
     return _with_clauses(words)
 

@@ -217,7 +217,8 @@ def _chained(found: Sequence[Any]) -> Any:
     if isinstance(first, Mapping):
         return {key: _chained([one[key] for one in found]) for key in first}
     if isinstance(first, Tensor):
-        return first if len(found) == 1 else torch.cat(list(found))
+        # One row of all tokens: clips of unequal length cannot be stacked, and forwards lay them end to end anyway
+        return first if len(found) == 1 else torch.cat([one.flatten(0, -2) for one in found])[None]
     if len(first) and not isinstance(first[0], Tensor):
         return [_chained(level) for level in zip(*found, strict=True)]
     return tuple(tensor for one in found for tensor in one)
