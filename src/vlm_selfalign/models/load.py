@@ -5,7 +5,8 @@
     loaded = load(ModelSettings(path="embedded"))
     loaded.model, loaded.processor, loaded.tokenizer, loaded.identity
 
-A path is ``embedded`` (ships with the package), ``smollm2`` (fetched once), a folder, or a hub id. A folder holds full
+A path is ``embedded`` (ships with the package), ``smollm2`` (fetched once), ``grafted`` (ships, and grows on that
+one), a folder, or a hub id. A folder holds full
 weights, or a PEFT adapter whose base is named in its ``version.json`` (``{"base": path or id}``) or else in its
 ``adapter_config.json``.
 """
@@ -37,6 +38,7 @@ from transformers.utils import logging as transformers_logging
 
 from vlm_selfalign.config import MediaSettings, ModelSettings
 from vlm_selfalign.core.errors import UserError, nearest
+from vlm_selfalign.models.grafted import found_grafted
 from vlm_selfalign.models.identity import cache_folder, identity_of
 from vlm_selfalign.models.wheels import WHEELS, found_wheel
 
@@ -108,6 +110,8 @@ def find(path: str, revision: str | None = None) -> Path:
         return EMBEDDED
     if path.startswith("tiny:"):
         return _tiny(path)
+    if path == "grafted":
+        return found_grafted()
     if path in WHEELS:
         return found_wheel(path)
     folder = Path(path).expanduser()

@@ -20,6 +20,7 @@ import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vlm_selfalign.core.errors import TryAgain, UserError, nearest
 from vlm_selfalign.models.identity import cache_folder
@@ -118,7 +119,7 @@ def _converted(name: str, weights: Path) -> Path:
     where = {"pretrained_model_name_or_path": str(weights.parent), "gguf_file": weights.name}
     tokenizer = AutoTokenizer.from_pretrained(**where)
     quantized = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
-    config = quantized.config
+    config: Any = quantized.config
     # The GGUF loader leaves its mark here, and transformers then refuses to save what is plain weights by now.
     del config.quantization_config
     plain = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)

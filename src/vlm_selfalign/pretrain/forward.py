@@ -13,12 +13,17 @@ from transformers import Qwen2VLForConditionalGeneration
 from vlm_selfalign.pretrain.packing import Packed, Packer
 
 
-def hidden(model: Qwen2VLForConditionalGeneration, packer: Packer, packed: Packed, features_BCD: Tensor) -> Tensor:
-    """Last hidden states [B, T, D] of packed rows, the pictures' features in place of their tokens."""
+def hidden(
+    model: Qwen2VLForConditionalGeneration, packer: Packer, packed: Packed, features_BCD: Tensor | None
+) -> Tensor:
+    """Last hidden states [B, T, D] of packed rows, the features of pictures or clips (None: of neither) in place of
+    their tokens.
+    """
     text = model.model.language_model
     embedded_BTD = text.embed_tokens(packed.ids_BT)
-    pictured_BT1 = (packed.ids_BT == packer.image)[..., None]
-    embedded_BTD = embedded_BTD.masked_scatter(pictured_BT1, features_BCD)
+    if features_BCD is not None:
+        shown_BT1 = ((packed.ids_BT == packer.image) | (packed.ids_BT == packer.video))[..., None]
+        embedded_BTD = embedded_BTD.masked_scatter(shown_BT1, features_BCD)
     # As numbers once, not once a layer.
     hides_B1TT = torch.zeros(packed.sees_B1TT.shape).masked_fill(~packed.sees_B1TT, float("-inf"))
     out = text(

@@ -14,10 +14,21 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from vlm_selfalign.pretrain.tasks import Branch
-from vlm_selfalign.pretrain.tokens import ASSISTANT, END, IMAGE, SYSTEM, USER, VISION_END, VISION_START
+from vlm_selfalign.pretrain.tokens import ASSISTANT, END, IMAGE, SYSTEM, USER, VIDEO, VISION_END, VISION_START
 
 GRID = 4
 """Visual tokens per side; a picture takes as many positions, however many tokens it has."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """What the exchanges of a row are about: a picture, a clip of so many ``slots`` (pairs of frames), or a text."""
+
+    slots: int = 0
+    text: str = ""
+
+
+PICTURE = Head()
 
 
 @dataclass(frozen=True)
@@ -38,8 +49,8 @@ class Packer:
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         self._tokenizer = tokenizer
         self._known: dict[str, list[int]] = {}
-        names = (SYSTEM, USER, ASSISTANT, END, IMAGE)
-        self.system, self.user, self.assistant, self.end, self.image = (self.token(name) for name in names)
+        names = (SYSTEM, USER, ASSISTANT, END, IMAGE, VIDEO)
+        self.system, self.user, self.assistant, self.end, self.image, self.video = map(self.token, names)
         picture = [self.token(VISION_START), *[self.image] * GRID**2, self.token(VISION_END)]
         self.prefix = [self.user, *picture]
         self.pad: int = tokenizer.pad_token_id  # type: ignore[assignment]
@@ -54,9 +65,13 @@ class Packer:
             self._known[text] = self._tokenizer.encode(text, add_special_tokens=False)
         return self._known[text]
 
-    def pack(self, rows: Sequence[Sequence[Branch]], systems: Sequence[str] = ()) -> Packed:
-        """One row per picture, its exchanges one after the other; ``systems`` are the rows' system turns, if any."""
-        laid = [self._row(row, system) for row, system in zip(rows, systems or [""] * len(rows), strict=True)]
+    def pack(self, rows: Sequence[Sequence[Branch]], systems: Sequence[str] = (), heads: Sequence[Head] = ()) -> Packed:
+        """One row per picture, its exchanges one after the other; ``systems`` are the rows' system turns, if any.
+
+        ``heads`` say what a row's exchanges are about, where it is not a picture.
+        """
+        systems, heads = systems or [""] * len(rows), heads or [PICTURE] * len(rows)
+        laid = [self._row(*parts) for parts in zip(rows, systems, heads, strict=True)]
         longest = max(len(row.ids) for row in laid)
         size = (len(rows), longest)
         ids_BT = torch.full(size, self.pad)
@@ -75,21 +90,35 @@ class Packer:
             weights_BT[b, here] = torch.tensor(row.weights)
         return Packed(ids_BT, positions_3BT, _visibility(owner_BT, blind_BT), targets_BT, weights_BT)
 
-    def _row(self, branches: Sequence[Branch], system: str) -> _Row:
+    def _row(self, branches: Sequence[Branch], system: str, head: Head) -> _Row:
         row = _Row()
         told = [self.system, *self.ids(system)] if system else []
-        at = len(told)
-        pictured = [(at + 2, at + 2 + cell // GRID, at + 2 + cell % GRID) for cell in range(GRID**2)]
-        after = at + 2 + GRID
-        positions = [*map(_straight, range(at + 2)), *pictured, _straight(after)]
-        row.add([*told, *self.prefix], positions, owner=0, blind=False)
+        ids, positions = self._shown(head, len(told))
+        row.add([*told, *ids], [*map(_straight, range(len(told))), *positions], owner=0, blind=False)
+        after = positions[-1][1] + 1
         for number, branch in enumerate(branches, start=1):
             asked, answer = self._asked(branch), [*self.ids(branch.answer), self.end]
-            first = after + 1 if branch.sees else 0
+            first = after if branch.sees else 0
             steps = [_straight(first + i) for i in range(len(asked) + len(answer))]
             row.add([*asked, *answer], steps, owner=number, blind=not branch.sees)
-            row.learn(answer, branch.end_weight)
+            row.learn(answer, branch.end_weight, branch.weight)
         return row
+
+    def _shown(self, head: Head, at: int) -> tuple[list[int], list[Position]]:
+        """Ids and positions of a user turn's beginning: what all exchanges of a row are about."""
+        if head.text:
+            ids = [self.user, *self.ids(head.text)]
+            return ids, [_straight(at + i) for i in range(len(ids))]
+        start = at + 2
+        cells = [
+            (start + slot, start + cell // GRID, start + cell % GRID)
+            for slot in range(head.slots or 1)
+            for cell in range(GRID**2)
+        ]
+        before, after = self.prefix[:2], self.prefix[-1]
+        ids = [*before, *[self.video if head.slots else self.image] * len(cells), after]
+        # As in the model: what follows goes on after the picture's height and width, however long a clip is.
+        return ids, [_straight(at), _straight(at + 1), *cells, _straight(start + GRID)]
 
     def _asked(self, branch: Branch) -> list[int]:
         ids = [] if branch.sees else [self.user]
@@ -122,11 +151,11 @@ class _Row:
         self.targets += [-100] * len(ids)
         self.weights += [0.0] * len(ids)
 
-    def learn(self, answer: list[int], end_weight: float) -> None:
+    def learn(self, answer: list[int], end_weight: float, weight: float = 1.0) -> None:
         """The last ``len(answer)`` tokens are targets, each of the token before it."""
         here = slice(len(self.ids) - len(answer) - 1, len(self.ids) - 1)
         self.targets[here] = answer
-        self.weights[here] = [1.0] * (len(answer) - 1) + [end_weight]
+        self.weights[here] = [weight] * (len(answer) - 1) + [end_weight]
 
 
 def _visibility(owner_BT: Tensor, blind_BT: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
@@ -48,10 +49,14 @@ def words() -> list[str]:
     return sorted(word for word in found if len(word) > 1)
 
 
-def tokenizer() -> PreTrainedTokenizerFast:
-    """Byte-level and lossless: a known word is one token, anything else its bytes, nothing is ever unknown."""
+def tokenizer(known: Sequence[str] | None = None) -> PreTrainedTokenizerFast:
+    """Byte-level and lossless: a known word is one token, anything else its bytes, nothing is ever unknown.
+
+    ``known``: the words (None: those of the plain world), a space before one as ``Ġ``.
+    """
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: index for index, token in enumerate([*SPECIAL, *alphabet, *words()])}
+    whole = words() if known is None else known
+    vocabulary = {token: index for index, token in enumerate([*SPECIAL, *alphabet, *whole])}
     # No merges: with ignore_merges a word that is in the vocabulary is taken whole, others fall into bytes.
     fast = Tokenizer(BPE(vocab=vocabulary, merges=[], ignore_merges=True))
     fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -67,14 +72,14 @@ def tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def processor(side: int, patch: int, merge: int) -> Qwen2VLProcessor:
+def processor(side: int, patch: int, merge: int, known: Sequence[str] | None = None) -> Qwen2VLProcessor:
     """The processor: pictures of about ``side`` by ``side`` pixels, the chat template, the tokenizer."""
     grey = {"image_mean": [0.5] * 3, "image_std": [0.25] * 3}
     pixels = {"shortest_edge": side * side, "longest_edge": side * side}
     shape = {"size": pixels, "patch_size": patch, "merge_size": merge, "temporal_patch_size": 2, **grey}
     return Qwen2VLProcessor(
         image_processor=Qwen2VLImageProcessor(**shape),
-        tokenizer=tokenizer(),
+        tokenizer=tokenizer(known),
         video_processor=Qwen2VLVideoProcessor(**shape, do_sample_frames=False, cap_pixels_per_frame=True),
         chat_template=CHAT_TEMPLATE,
     )

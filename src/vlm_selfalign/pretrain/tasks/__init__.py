@@ -20,7 +20,7 @@ class Branch:
     """One exchange behind a picture: only the answer is learnt.
 
     ``end_weight`` is the loss weight of the end token: after a one-word answer it is certain and would drown the
-    word. ``sees`` is False for a prompt without the picture.
+    word. ``weight`` is that of every other token. ``sees`` is False for a prompt without the picture.
     ``before`` are finished turns (question, answer) of the same chat.
     """
 
@@ -29,6 +29,7 @@ class Branch:
     end_weight: float = 0.1
     sees: bool = True
     before: tuple[tuple[str, str], ...] = ()
+    weight: float = 1.0
 
 
 class Task(Protocol):

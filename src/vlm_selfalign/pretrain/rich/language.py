@@ -1,0 +1,198 @@
+"""Second lesson of the second edition: the language model learns the curriculum behind cached visual features.
+
+Every step is one batch of each medium, their losses summed. It can be interrupted and continued: what a step sees is
+a function of seed and step alone.
+Legend: B rows, T tokens, C visual tokens, D hidden size.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import Qwen2VLForConditionalGeneration
+
+from vlm_selfalign.core.errors import UserError
+from vlm_selfalign.core.seeds import rng
+from vlm_selfalign.pretrain.curriculum import system_turn
+from vlm_selfalign.pretrain.forward import hidden
+from vlm_selfalign.pretrain.muon import Muon
+from vlm_selfalign.pretrain.packing import GRID, Packed, Packer
+from vlm_selfalign.pretrain.rich.curriculum import ROWS, exchanges, phase_at
+from vlm_selfalign.pretrain.rich.items import SLOTS, Item, Medium, item
+
+STEPS = 1400
+MATRIX_RATE = 4e-3
+RATE = 2e-3
+EMBEDDING_RATE = 1e-4
+PLACES = 0.3
+"""Weight of the loss that makes the first layers say where a visual token is."""
+PLACE_LAYER = 1
+TEXTS = 20000
+"""Different texts; they are told anew when they are met."""
+SAVED_EVERY = 50
+
+
+@dataclass(frozen=True)
+class Album:
+    """Items of one medium and their visual features [N, C, D]; texts have none."""
+
+    items: Sequence[Item]
+    features_NCD: Tensor
+
+    def features(self, chosen: Sequence[int]) -> Tensor:
+        """[B, C, D], in full precision."""
+        return self.features_NCD[list(chosen)].float()
+
+
+class Places(nn.Module):
+    """Reads row, column and slot of each visual token off an early layer; thrown away after training.
+
+    The vision tower knows relative places only, and without this the language model is slow to find out that its
+    positions tell "top" from "bottom" and "first" from "then".
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.read = nn.Linear(size, 2 * GRID + SLOTS)
+
+    def forward(self, states_ND: Tensor, cells_N: Tensor) -> Tensor:
+        """Mean cross-entropy for tokens that are number ``cells_N`` of their picture or clip."""
+        row, column, slot = self.read(F.layer_norm(states_ND, states_ND.shape[-1:])).split([GRID, GRID, SLOTS], dim=-1)
+        cell = cells_N % GRID**2
+        goals = ((row, cell // GRID), (column, cell % GRID), (slot, cells_N // GRID**2))
+        return torch.stack([F.cross_entropy(logits, goal) for logits, goal in goals]).mean()
+
+
+@dataclass
+class Learner:
+    """Model, optimizers and the number of steps done: all that an interruption must not lose."""
+
+    model: Qwen2VLForConditionalGeneration
+    packer: Packer
+    albums: Mapping[Medium, Album]
+    seed: int
+    steps: int = STEPS
+    done: int = 0
+    spent: float = 0.0
+    _early: list[Tensor] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        torch.manual_seed(self.seed)
+        text = self.model.model.language_model
+        self.places = Places(text.config.hidden_size)
+        layers = [p for name, p in text.named_parameters() if "embed_tokens" not in name]
+        vectors = [p for p in layers if p.ndim == 1] + list(self.places.parameters())
+        groups = [{"params": vectors, "lr": RATE}, {"params": [text.embed_tokens.weight], "lr": EMBEDDING_RATE}]
+        self.optimizers = [
+            Muon([p for p in layers if p.ndim == 2], lr=MATRIX_RATE),
+            torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.0),
+        ]
+        self._rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
+        text.layers[PLACE_LAYER].register_forward_hook(self._keep)
+
+    def _keep(self, module: nn.Module, given: Any, out: Any) -> None:
+        self._early.append(out)
+
+    def learn(
+        self,
+        state: Path,
+        log: Callable[[dict[str, Any]], None],
+        check: Callable[[], dict[str, float]] = dict,
+        check_every: int = 100,
+    ) -> None:
+        """Go on until all steps are done; the state is written every ``SAVED_EVERY`` steps."""
+        while self.done < self.steps:
+            began = time.process_time()
+            record = self.step()
+            self.done += 1
+            self.spent += time.process_time() - began
+            if self.done % 10 == 0:
+                if self.done % check_every == 0 or self.done == self.steps:
+                    record |= check()
+                log(record | {"cpu_seconds": round(self.spent, 1)})
+            if self.done % SAVED_EVERY == 0 or self.done == self.steps:
+                self.save(state)
+
+    def step(self) -> dict[str, Any]:
+        """One step on a batch of each medium; what it lost."""
+        phase = phase_at(self.done, self.steps)
+        chance = rng("rich", self.seed, self.done)
+        batches = []
+        for medium, rows in ROWS.items():
+            chosen = [chance.randrange(len(self.albums[medium].items)) for _ in range(rows)]
+            shown = [self.albums[medium].items[n] for n in chosen]
+            asked = [exchanges(phase, one, chance) for one in shown]
+            packed = self.packer.pack(asked, [system_turn(chance) for _ in shown], [one.head for one in shown])
+            batches.append((medium, packed, None if medium == "text" else self.albums[medium].features(chosen)))
+        total = sum(float(packed.weights_BT.sum()) for _, packed, _ in batches)
+        record: dict[str, Any] = {"stage": "language", "step": self.done, "phase": phase.name}
+        for medium, packed, features in batches:
+            loss, share, place = self._loss(packed, features)
+            (loss * (share / total) + PLACES * place).backward()
+            record |= {medium: round(loss.item(), 4)} | ({f"{medium}_places": round(place.item(), 4)} if place else {})
+        rate = min((self.done + 1) / 40, 1.0, (self.steps - self.done) / (0.45 * self.steps))
+        for optimizer, rates in zip(self.optimizers, self._rates, strict=True):
+            for group, full in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = full * rate
+            optimizer.step()
+            optimizer.zero_grad()
+        return record
+
+    def _loss(self, packed: Packed, features: Tensor | None) -> tuple[Tensor, float, Tensor]:
+        """Weighted mean cross-entropy, the sum of its weights, and the loss of the places (0 for texts)."""
+        self._early.clear()
+        states_BTD = hidden(self.model, self.packer, packed, features)
+        learnt = packed.targets_BT >= 0
+        losses = F.cross_entropy(self.model.lm_head(states_BTD[learnt]), packed.targets_BT[learnt], reduction="none")
+        weights = packed.weights_BT[learnt]
+        share = float(weights.sum())
+        mean = (losses * weights).sum() / share
+        if features is None:
+            return mean, share, torch.zeros(())
+        shown = (packed.ids_BT == self.packer.image) | (packed.ids_BT == self.packer.video)
+        cells = torch.arange(features.shape[1]).repeat(len(features))
+        return mean, share, self.places(self._early[0][shown], cells)
+
+    def save(self, path: Path) -> None:
+        """Write everything, whole or not at all."""
+        state = {
+            "model": self.model.state_dict(),
+            "places": self.places.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "made_with": self._made_with(),
+            "done": self.done,
+            "spent": self.spent,
+        }
+        torch.save(state, path.with_suffix(".new"))
+        path.with_suffix(".new").replace(path)
+
+    def _made_with(self) -> dict[str, int]:
+        return {"seed": self.seed, "steps": self.steps, "pictures": len(self.albums["picture"].items)}
+
+    def resume(self, path: Path) -> None:
+        """Go on from a state that was written; raises ``UserError`` where it belongs to another run."""
+        state = torch.load(path, weights_only=True)
+        if state["made_with"] != self._made_with():
+            raise UserError(f"{path}: an unfinished run with {state['made_with']}; repeat its settings or add --fresh")
+        self.model.load_state_dict(state["model"])
+        self.places.load_state_dict(state["places"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.done, self.spent = state["done"], state["spent"]
+
+
+class Texts(Sequence[Item]):
+    """Texts are told when they are met, not kept."""
+
+    def __len__(self) -> int:
+        return TEXTS
+
+    def __getitem__(self, index: Any) -> Any:
+        return item("text", index, "train")
