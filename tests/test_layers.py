@@ -43,8 +43,9 @@ MAY_USE: dict[str, set[str]] = {
 }
 """Rooms, and what each may import. Files beside ``config`` (``cli``, ``recipe``, ...) stand above all rooms."""
 
-SHARED_WITH_TRAIN = {"families", "load", "encode"}
-"""What of ``models`` training may use: how a model is loaded, what its family calls things, how a text is encoded."""
+SHARED_WITH_TRAIN = {"families", "load", "encode", "looks"}
+"""What of ``models`` training may use: how a model is loaded, what its family calls things, how texts and what they
+show are encoded."""
 
 ABOVE = {path.stem for path in ROOT.glob("*.py")} - {"config", "__init__"}
 

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -18,9 +17,8 @@ from vlm_selfalign.core.media import Media
 from vlm_selfalign.core.prompts import Prompt
 from vlm_selfalign.core.rows import Span
 from vlm_selfalign.models.encode import Answer, Encoder
+from vlm_selfalign.models.looks import PER_TOKEN, joined
 
-PER_TOKEN = ("mm_token_type_ids", "token_type_ids")
-"""Model inputs with one number per token."""
 OPEN_PICTURES = 16
 """Decoded pictures kept at hand: the texts of a row, and rows of one sample, show the same one."""
 
@@ -105,20 +103,6 @@ class Texts:
             self._room -= size
 
 
-def joined(media: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """The pictures' tensors of several texts one after the other; axes that differ in length are padded with zeros.
-
-    Families that give a text a row of pictures (Idefics) or a picture a row of tiles (LLaVA-OneVision) mean zeros
-    by "no picture here".
-    """
-    made = {}
-    for name in dict.fromkeys(name for tensors in media for name in tensors):
-        tensors = [part[name] for part in media if name in part]
-        widths = [max(sizes) for sizes in zip(*(tensor.shape[1:] for tensor in tensors), strict=True)]
-        made[name] = torch.cat([_widened(tensor, widths) for tensor in tensors])
-    return made
-
-
 def pad_right(rows: Sequence[Sequence[int]], value: int) -> Tensor:
     """``[N, T]`` integers."""
     width = max(map(len, rows))
@@ -128,10 +112,3 @@ def pad_right(rows: Sequence[Sequence[int]], value: int) -> Tensor:
 def _media_inputs(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     apart = ("input_ids", "attention_mask", *PER_TOKEN)
     return {name: tensor for name, tensor in inputs.items() if name not in apart}
-
-
-def _widened(tensor: Tensor, widths: Sequence[int]) -> Tensor:
-    missing = [width - size for width, size in zip(widths, tensor.shape[1:], strict=True)]
-    if not any(missing):
-        return tensor
-    return F.pad(tensor, [pad for amount in reversed(missing) for pad in (0, amount)])
