@@ -12,7 +12,7 @@ from vlm_selfalign.core.errors import UserError
 from vlm_selfalign.core.media import View
 from vlm_selfalign.media.clip import Clip
 from vlm_selfalign.media.clip_views import CLIP_VIEWS, WINDOW, apply_clip_views, clip_view
-from vlm_selfalign.media.views import VIEWS, apply_views
+from vlm_selfalign.media.views import CLIPS_ONLY, VIEWS, apply_views
 
 ORDER = ["shuffle_frames", "shuffle_nearby", "reverse", "freeze"]
 FEWER = ["drop", "segment", "speed"]
@@ -53,6 +53,7 @@ def same(one: Clip, other: Clip) -> bool:
 def test_the_names_recipes_may_use() -> None:
     assert sorted(CLIP_VIEWS) == sorted(ORDER + FEWER)
     assert not CLIP_VIEWS.keys() & VIEWS.keys()
+    assert CLIP_VIEWS.keys() == CLIPS_ONLY
     with pytest.raises(ValueError, match="view of a picture already"):
 
         @clip_view

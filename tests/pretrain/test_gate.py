@@ -9,8 +9,9 @@ import torch
 import vlm_selfalign.models as models
 from vlm_selfalign.core.seeds import rng
 from vlm_selfalign.data.world.captions import caption, text
-from vlm_selfalign.data.world.scenes import Scene, Thing, scene
+from vlm_selfalign.data.world.scenes import Scene, scene
 from vlm_selfalign.data.world.settings import WorldSettings
+from vlm_selfalign.data.world.things import Thing
 from vlm_selfalign.pretrain.card import CARD
 from vlm_selfalign.pretrain.gate import Asked, Subject, described, failed, measure, sha256
 

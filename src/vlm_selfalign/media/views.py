@@ -27,6 +27,10 @@ MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32) * 255
 DEVIATION = np.array([0.26862954, 0.26130258, 0.27577711], np.float32) * 255
 
 
+CLIPS_ONLY = frozenset({"drop", "freeze", "reverse", "segment", "shuffle_frames", "shuffle_nearby", "speed"})
+"""Views that only ``clip_views`` has, to say so of a picture."""
+
+
 def view(function: Degradation) -> Degradation:
     """Register a degradation under its name; it gets an RGB picture, an amount in (0, 1] and a generator."""
     VIEWS[function.__name__] = function
@@ -66,9 +70,7 @@ def new_order(count: int, chance: np.random.Generator) -> np.ndarray:
 
 
 def _check_name(name: str) -> None:
-    from vlm_selfalign.media.clip_views import CLIP_VIEWS  # here, since clip views build on these
-
-    if name in CLIP_VIEWS:
+    if name in CLIPS_ONLY:
         raise UserError(f"view '{name}' is for clips and this is a picture{nearest(name, VIEWS)}")
     if name not in VIEWS:
         raise UserError(f"no view called '{name}'{nearest(name, VIEWS)}")

@@ -7,8 +7,9 @@ import pytest
 
 from vlm_selfalign.data.world.backgrounds import backdrop, contrast, mean_colour
 from vlm_selfalign.data.world.draw import draw
-from vlm_selfalign.data.world.scenes import Scene, Thing, scene
+from vlm_selfalign.data.world.scenes import Scene, scene
 from vlm_selfalign.data.world.settings import COLOURS, WorldSettings
+from vlm_selfalign.data.world.things import Thing
 from vlm_selfalign.data.world.truth import covered, truth
 
 CLEAN = {"noise": 0}

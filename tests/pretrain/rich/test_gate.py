@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from vlm_selfalign.data.world.scenes import Scene, Thing
+from vlm_selfalign.data.world.scenes import Scene
+from vlm_selfalign.data.world.things import Thing
 from vlm_selfalign.pretrain.rich.answerable import asked_task
 from vlm_selfalign.pretrain.rich.described import clips_described, partner_rates, pictures_described
 from vlm_selfalign.pretrain.rich.gate import GATE, calibration_error, clear_pictures, failed, inviting

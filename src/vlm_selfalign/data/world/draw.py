@@ -11,8 +11,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from vlm_selfalign.data.world.backgrounds import backdrop
-from vlm_selfalign.data.world.scenes import Scene, Thing
+from vlm_selfalign.data.world.scenes import Scene
 from vlm_selfalign.data.world.settings import COLOURS, KINDS, WorldSettings
+from vlm_selfalign.data.world.things import Thing
 
 DRAWING = 1
 """Raise it when the same scene gives other pixels: it is part of every picture's content hash."""

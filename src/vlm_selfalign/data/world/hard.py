@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from vlm_selfalign.data.world.backgrounds import contrast, mean_colour
 from vlm_selfalign.data.world.language import place
 from vlm_selfalign.data.world.settings import COLOURS, Background, WorldSettings
-
-if TYPE_CHECKING:
-    from vlm_selfalign.data.world.scenes import Thing
+from vlm_selfalign.data.world.things import Thing
 
 Why = Literal["small", "faint", "occluded"]
 

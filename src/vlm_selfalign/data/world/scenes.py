@@ -12,31 +12,12 @@ from vlm_selfalign.core.records import Record
 from vlm_selfalign.core.seeds import digest, rng, seed_of
 from vlm_selfalign.data.world.hard import harden
 from vlm_selfalign.data.world.settings import COLOURS, COPIES, KINDS, Background, WorldSettings
+from vlm_selfalign.data.world.things import Thing
 
 Split = Literal["train", "dev", "test"]
 
 SHARES: dict[Split, range] = {"train": range(8), "dev": range(8, 9), "test": range(9, 10)}
 """Which tenth of all possible scenes, by their hash, belongs to which split."""
-
-
-class Thing(Record):
-    """One object: what it is, its cell, and where exactly it is drawn (pixels from the cell's centre, degrees).
-
-    ``push_x`` and ``push_y`` (pixels) shift it out of its cell over another one; a higher ``layer`` is drawn later.
-    """
-
-    kind: str
-    colour: str
-    row: int
-    col: int
-    dx: float
-    dy: float
-    size: float
-    angle: float
-    opacity: float = 1.0
-    push_x: int = 0
-    push_y: int = 0
-    layer: int = 0
 
 
 class Scene(Record):

@@ -24,8 +24,9 @@ from vlm_selfalign.data.world.backgrounds import backdrop, contrast
 from vlm_selfalign.data.world.draw import corner, cover, in_order
 from vlm_selfalign.data.world.hard import FAINT, HIDDEN, SMALL
 from vlm_selfalign.data.world.language import place
-from vlm_selfalign.data.world.scenes import Scene, Thing
+from vlm_selfalign.data.world.scenes import Scene
 from vlm_selfalign.data.world.settings import COLOURS, WorldSettings
+from vlm_selfalign.data.world.things import Thing
 
 LARGE = 0.85
 """An object of at least this share of its cell is large; below ``hard.SMALL`` it is small."""

@@ -9,7 +9,7 @@ from vlm_selfalign.data.world.backgrounds import backdrop
 from vlm_selfalign.data.world.clips.settings import STEPS, ClipSettings
 from vlm_selfalign.data.world.clips.stories import TOUCH, Event, Story
 from vlm_selfalign.data.world.draw import Sprite, sprite
-from vlm_selfalign.data.world.scenes import Thing
+from vlm_selfalign.data.world.things import Thing
 from vlm_selfalign.media.clip import Clip
 
 DRAWING = 1

@@ -12,8 +12,9 @@ from vlm_selfalign.core.records import Record
 from vlm_selfalign.core.seeds import digest, rng, seed_of
 from vlm_selfalign.data.world.clips.settings import STEPS, Action, ClipSettings, Direction, Follow
 from vlm_selfalign.data.world.hard import harden
-from vlm_selfalign.data.world.scenes import SHARES, Split, Thing, make_thing
+from vlm_selfalign.data.world.scenes import SHARES, Split, make_thing
 from vlm_selfalign.data.world.settings import KINDS, Background
+from vlm_selfalign.data.world.things import Thing
 
 Cell = tuple[int, int]
 
