@@ -18,7 +18,7 @@ from vlm_selfalign.core.rows import Demo
 from vlm_selfalign.models.load import load
 from vlm_selfalign.train import checkpoint, policy, trl
 from vlm_selfalign.train.alarms import NotFinite, WrongStart
-from vlm_selfalign.train.fit import fit
+from vlm_selfalign.train.fit import fit, read_rows
 
 LORA = {"lora": {"r": 2, "alpha": 4}}
 
@@ -283,3 +283,10 @@ def test_what_was_dropped_and_ignored_is_reported(llama, tmp_path):
     fitted = fit(spec_for(tmp_path, rows, llama, loss="dpo"))
     assert fitted.dropped == {"chosen and rejected are equal after tokenisation": 1}
     assert fitted.notes == ("1 rows set weight, which this loss does not read",)
+
+
+def test_rows_may_hold_any_character(tmp_path):
+    row = Demo(prompt=Prompt.user("What?"), answer="one\u2028two\x85three\x0bfour\rfive\nsix")
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(f"{row.model_dump_json()}\n{row.model_dump_json()}\n".encode())
+    assert [one.answer for one in read_rows(str(path))] == [row.answer] * 2

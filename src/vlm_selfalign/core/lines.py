@@ -100,7 +100,7 @@ def line_at(fd: int, offset: int, chunk: int = 4096) -> bytes:
 def growing_lines(path: Path) -> list[dict[str, Any]]:
     """The JSON lines of a plain log that may still grow; a torn last one is left out, no file is no line."""
     found: list[dict[str, Any]] = []
-    for text in path.read_text().splitlines() if path.is_file() else []:
+    for text in path.read_bytes().rstrip(b"\n").split(b"\n") if path.is_file() else []:
         try:
             found.append(json.loads(text))
         except ValueError:

@@ -89,7 +89,7 @@ def remembered(model: Any, processor: Any, file: Path) -> list[TextAnswer]:
         texts = said(model, processor, PROMPTS, 48)
         answers = [TextAnswer(prompt, text) for prompt, text in zip(PROMPTS, texts, strict=True)]
         file.write_text("".join(json.dumps(asdict(one)) + "\n" for one in answers if one.answer))
-    return [TextAnswer(**json.loads(line)) for line in file.read_text().splitlines()]
+    return [TextAnswer(**json.loads(line)) for line in file.read_bytes().splitlines()]
 
 
 def easy(model: Any, processor: Any) -> float:

@@ -122,7 +122,9 @@ def fit(spec: FitSpec, progress: Progress | None = None) -> Fitted:
 def read_rows(path: str) -> list[BaseRow]:
     """Rows of a JSONL file. Raises ``UserError`` with the line's number."""
     rows = []
-    for number, line in enumerate(Path(path).read_text().splitlines(), 1):
+    # Not splitlines(): it also breaks at characters that may stand in a JSON text as they are (U+0085, U+2028).
+    lines = Path(path).read_bytes().split(b"\n")
+    for number, line in enumerate(lines[: -1 if not lines[-1] else None], 1):
         try:
             rows.append(ROW.validate_json(line))
         except ValueError as error:
