@@ -11,9 +11,10 @@ import pytest
 from vlm_selfalign.core.media import Media
 from vlm_selfalign.data import files
 from vlm_selfalign.data.cache import Cache
-from vlm_selfalign.data.files import Kind, media_inside, media_of
+from vlm_selfalign.data.files import Kind, looked_at, media_by_name, media_inside, media_of
 from vlm_selfalign.media.errors import MediaError
 from vlm_selfalign.media.image import image_media
+from vlm_selfalign.media.isolation import Limits
 
 from .made import clip, encoded, photo
 
@@ -103,3 +104,60 @@ def test_files_inside_others(tmp_path: Path) -> None:
     assert inside == outside.model_copy(update={"uri": "parquet:t#0/video"})
     with pytest.raises(MediaError, match="parquet:t#1/video: not a clip but text"):
         media_inside(b"words", "parquet:t#1/video", "video")
+
+
+@pytest.fixture(scope="module")
+def old(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Pictures that can be remembered, a damaged one, and one that is not what it is called."""
+    folder = tmp_path_factory.mktemp("old")
+    for number in range(18):
+        (folder / f"{number:02}.png").write_bytes(encoded(photo(number)))
+    (folder / "18.png").write_bytes(encoded(photo(18))[:40])
+    (folder / "19.png").write_bytes(encoded(photo(19), "JPEG"))
+    time.sleep(files.SETTLED / 1e9 + 0.1)
+    return sorted(map(str, folder.iterdir()))
+
+
+@pytest.fixture
+def many(old: list[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The same, enough for several processes."""
+    monkeypatch.setattr(files, "MANY", 10)
+    monkeypatch.setattr(files, "CHUNK", 4)
+    return old
+
+
+def said(paths: list[str], cache: Cache) -> list[Media | str]:
+    """What each file is, or why it cannot be used."""
+    found: list[Media | str] = []
+    for path in looked_at(paths, {".png": "image"}, cache):
+        try:
+            found.append(media_by_name(path, {".png": "image"}, cache))
+        except MediaError as error:
+            found.append(error.reason)
+    return found
+
+
+@pytest.mark.parametrize("seconds", [60.0, 0.0], ids=["in time", "given up"])
+def test_several_processes_find_what_one_finds(
+    many: list[str], monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    alone = [*map(image_media, many[:18]), *said(many[18:], Cache(None))]
+    monkeypatch.setattr(files, "PATIENCE", Limits(seconds=seconds))
+    assert said(many, Cache(None)) == alone
+    assert [isinstance(one, Media) for one in alone] == [True] * 18 + [False, True]
+
+
+def test_here_only_what_is_not_fine_is_looked_at(many: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    look = files._checked
+    monkeypatch.setattr(files, "_checked", lambda path, kind: seen.append(path) or look(path, kind))
+    with Cache(None) as cache:
+        said(many, cache)
+    assert seen == [many[18]]
+
+
+def test_who_wants_few_does_not_wait_for_all(many: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    with Cache(None) as cache:
+        assert next(looked_at(many, {".png": "image"}, cache)) == many[0]
+        assert 4 <= len(cache.fresh) <= 12

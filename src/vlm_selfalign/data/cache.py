@@ -13,6 +13,7 @@ import sqlite3
 import time
 import warnings
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -53,14 +54,15 @@ class Cache:
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
         self._path = folder / "known.sqlite" if folder else None
-        self._fresh: dict[bytes, bytes] = {}
+        self.fresh: dict[bytes, bytes] = {}
+        """What is not in the file yet, as another cache may ``learn`` it."""
         self._flushed = self._began = time.monotonic()
         self._file = self._opened() or self._opened()  # the second time without the file that was damaged
 
     def get(self, *what: Any) -> bytes | None:
         """The value, if it is known and undamaged."""
         key = _key(what)
-        found = self._fresh.get(key) or self._stored(key)
+        found = self.fresh.get(key) or self._stored(key)
         if found is None or _sum(key, found[4:]) != found[:4]:
             return None
         return found[4:]
@@ -68,7 +70,11 @@ class Cache:
     def put(self, value: bytes, *what: Any) -> None:
         """Remember a value: at once for this object, within about a second for others."""
         key = _key(what)
-        self._fresh[key] = _sum(key, value) + value
+        self.learn({key: _sum(key, value) + value})
+
+    def learn(self, fresh: Mapping[bytes, bytes]) -> None:
+        """Remember what another cache holds that is not in its file."""
+        self.fresh.update(fresh)
         if self._file and time.monotonic() - self._flushed > FLUSH:
             self.flush()
 
@@ -80,14 +86,14 @@ class Cache:
     def flush(self) -> None:
         """Write what is new, in one short transaction."""
         self._flushed = time.monotonic()
-        if self._file is None or not self._fresh:
+        if self._file is None or not self.fresh:
             return
         try:
             with self._file:
                 self._file.commit()
                 self._file.execute("begin immediate")
-                self._file.executemany("insert or replace into known values (?, ?)", self._fresh.items())
-            self._fresh.clear()
+                self._file.executemany("insert or replace into known values (?, ?)", self.fresh.items())
+            self.fresh.clear()
         except sqlite3.Error as error:
             self._give_up(error)
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import stat
 import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from io import BytesIO
 from tempfile import NamedTemporaryFile
 from typing import Literal
@@ -14,6 +17,7 @@ from vlm_selfalign.data.cache import Cache
 from vlm_selfalign.media.errors import MediaError
 from vlm_selfalign.media.files import open_bytes, open_regular
 from vlm_selfalign.media.image import header_of
+from vlm_selfalign.media.isolation import Limits, isolated
 from vlm_selfalign.media.uris import uri_of
 from vlm_selfalign.media.video import video_media
 
@@ -21,6 +25,15 @@ SMALL = 1 << 20
 """Bytes."""
 
 Kind = Literal["image", "video"]
+
+MANY = 2000
+"""Files from which on several processes look at them."""
+
+CHUNK = 250
+"""Files that a process looks at before it answers."""
+
+PATIENCE = Limits(seconds=600)
+"""For a chunk: a disk at the end of a network is slow."""
 
 SETTLED = 2_000_000_000
 """Nanoseconds: a file that changed later than this ago may change again within one tick of its clock."""
@@ -31,18 +44,73 @@ def media_of(path: str, kind: Kind, cache: Cache) -> Media:
 
     What is known of it counts as long as number, size and both times of change of the file stay.
     """
-    stamp = _stamp(path)
-    if stamp is None:
+    what = _what(path, kind)
+    if what is None:
         return _checked(path, kind)
-    what = (kind, path[-4:].lower(), *stamp)  # a few formats are tried by name only
-    known = cache.get(*what)
-    if known:
+    if known := cache.get(*what):
         return Media(kind=kind, uri=uri_of(path), content_hash=known.hex())
-    if kind == "video" or stamp[1] > SMALL:
+    if kind == "video" or os.path.getsize(path) > SMALL:
         cache.release()
     media = _checked(path, kind)
     cache.put(bytes.fromhex(media.content_hash), *what)
     return media
+
+
+def media_by_name(path: str, kinds: Mapping[str, Kind], cache: Cache) -> Media:
+    """A file as what its ending says or, where its first bytes say otherwise, as that. Raises ``MediaError``."""
+    kind = _named(path, kinds)
+    try:
+        return media_of(path, kind, cache)
+    except MediaError as error:
+        seems = error.reason.partition(" but ")[2]  # "not a picture but AVI video", "not a clip but JPEG"
+        other: Kind = "video" if seems.endswith(" video") else "image"
+        if not seems or other == kind or other not in kinds.values():
+            raise
+        try:
+            return media_of(path, other, cache)
+        except MediaError:
+            raise error from None
+
+
+def looked_at(paths: Sequence[str], kinds: Mapping[str, Kind], cache: Cache) -> Iterator[str]:
+    """The same paths. What is not known yet of many files, several processes find out a little ahead."""
+    if len(paths) < MANY:
+        yield from paths
+        return
+    workers = os.cpu_count() or 1
+    chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
+    pool = ThreadPoolExecutor(workers)  # its threads only wait for processes
+    found: list[Future[dict[bytes, bytes]]] = []
+    try:
+        for number, chunk in enumerate(chunks):
+            while len(found) < min(number + 2 * workers, len(chunks)):
+                found.append(pool.submit(_apart, _unknown(chunks[len(found)], kinds, cache), kinds))
+            cache.learn(found[number].result())
+            yield from chunk
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _unknown(paths: Sequence[str], kinds: Mapping[str, Kind], cache: Cache) -> list[str]:
+    stamped = ((path, _what(path, _named(path, kinds))) for path in paths)
+    return [path for path, what in stamped if what and not cache.get(*what)]
+
+
+def _apart(paths: list[str], kinds: Mapping[str, Kind]) -> dict[bytes, bytes]:
+    """What a process of its own finds out; nothing where it cannot: then it is asked again here, file by file."""
+    try:
+        return isolated(found_out, paths, dict(kinds), limits=PATIENCE) if paths else {}
+    except MediaError:
+        return {}
+
+
+def found_out(paths: Sequence[str], kinds: Mapping[str, Kind]) -> dict[bytes, bytes]:
+    """What there is to know of files that are what they seem."""
+    with Cache(None) as cache:
+        for path in paths:
+            with suppress(MediaError):  # met again, with its reason, when it is its turn
+                media_by_name(path, kinds, cache)
+        return cache.fresh
 
 
 def media_inside(data: bytes, uri: str, kind: Kind) -> Media:
@@ -68,12 +136,17 @@ def _checked(path: str, kind: Kind) -> Media:
         return Media(kind=kind, uri=uri_of(path), content_hash=header_of(held, path).content_hash)
 
 
-def _stamp(path: str) -> tuple[int, ...] | None:
-    """Number, size and times of change; None where a change might not show in them."""
+def _named(path: str, kinds: Mapping[str, Kind]) -> Kind:
+    return kinds[os.path.splitext(path)[1].lower()]
+
+
+def _what(path: str, kind: Kind) -> tuple[str | int, ...] | None:
+    """Kind, ending, number, size and times of change; None where a change might not show in them."""
     try:
         found = os.stat(path)
     except (OSError, ValueError):
         return None
     if not stat.S_ISREG(found.st_mode) or time.time_ns() - max(found.st_mtime_ns, found.st_ctime_ns) < SETTLED:
         return None
-    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    # A few formats are tried by name only.
+    return kind, path[-4:].lower(), found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

@@ -16,7 +16,7 @@ from vlm_selfalign.core.media import Media
 from vlm_selfalign.core.registry import source
 from vlm_selfalign.data.cache import Cache, cache_folder
 from vlm_selfalign.data.doubles import Doubles, told_apart
-from vlm_selfalign.data.files import Kind, media_of
+from vlm_selfalign.data.files import Kind, looked_at, media_by_name
 from vlm_selfalign.data.listing import DESCRIBE, Entry, Limit, Listing, Refusal
 from vlm_selfalign.media.errors import MediaError, printable
 
@@ -64,8 +64,10 @@ def folder(
     listing = Listing(path)
     kinds = _kinds(kind)
     paths = sorted(_walk(root, kinds, outside, others, listing), key=os.fsencode)
-    shown = tqdm(paths, desc=f"reading {os.path.basename(root)}", unit="file", delay=2, disable=None, leave=False)
     with Cache(cache_folder()) as cache:
+        looked = looked_at(paths, kinds, cache)
+        label = f"reading {os.path.basename(root)}"
+        shown = tqdm(looked, desc=label, total=len(paths), unit="file", delay=2, disable=None, leave=False)
         found = _found(shown, kinds, others, cache)
         entries = (one if isinstance(one, Refusal) else Entry(prompt or DESCRIBE[one.kind], (one,)) for one in found)
         listing.take(entries, limit)
@@ -132,28 +134,12 @@ def _found(
 ) -> Iterator[Media | Refusal]:
     for path in paths:
         try:
-            yield _media(path, kinds, cache)
+            yield media_by_name(path, kinds, cache)
         except MediaError as error:
             if os.path.splitext(path)[1]:
                 yield Refusal(printable(path), error.reason, error.detail)
             else:
                 others["no extension"] += 1
-
-
-def _media(path: str, kinds: dict[str, Kind], cache: Cache) -> Media:
-    """By its ending; where its first bytes say otherwise, by them."""
-    kind = kinds[os.path.splitext(path)[1].lower()]
-    try:
-        return media_of(path, kind, cache)
-    except MediaError as error:
-        seems = error.reason.partition(" but ")[2]  # "not a picture but AVI video", "not a clip but JPEG"
-        other: Kind = "video" if seems.endswith(" video") else "image"
-        if not seems or other == kind or other not in kinds.values():
-            raise
-        try:
-            return media_of(path, other, cache)
-        except MediaError:
-            raise error from None
 
 
 def _instead(listing: Listing, others: Counter[str]) -> str:
