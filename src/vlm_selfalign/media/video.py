@@ -63,7 +63,7 @@ def load_video(
         start: Seconds after the first frame; goes before the segment of a ``Media``.
         end: The same.
         policy: ``middle`` of each share of the time, its ``left`` end, or stretched to both ``ends``.
-        backend: ``auto`` (PyAV), ``pyav``, ``decord`` or ``torchcodec``.
+        backend: ``auto`` (PyAV), ``pyav``, ``decord``, ``torchcodec``, or ``torchcodec:cuda`` to decode there.
         max_frames: Never more; a longer clip is sampled more thinly, and says so.
         on_damage: ``refuse`` a clip with signs of damage, or ``keep`` it with quality ``degraded`` and the reasons.
         isolate: Decode in a child process. Without, nothing limits what a broken file costs.
@@ -101,6 +101,7 @@ def video_media(path: str, *, isolate: bool = True) -> Media:
 
 def check_video(path: str) -> None:
     """Raise ``MediaError`` unless a file is a clip with a video stream and a frame in it; decodes nothing."""
+    reader_of("pyav")  # says what is missing where it is
     from vlm_selfalign.media.readers.pyav import check
 
     with open_regular(path, MAX_BYTES) as file:

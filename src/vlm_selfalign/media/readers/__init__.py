@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from typing import Literal
 
@@ -56,11 +57,19 @@ Reader = Callable[[str, Request], Clip]
 
 
 def reader_of(backend: str) -> Reader:
-    """The reader of a backend. Raises ``UserError`` where it is unknown or not installed."""
-    name = "pyav" if backend == "auto" else backend
+    """The reader of a backend; ``torchcodec:cuda`` decodes there.
+
+    Raises:
+        UserError: It is unknown, not installed, or decodes on no such device.
+    """
+    name, _, device = backend.partition(":")
+    name = "pyav" if name == "auto" else name
     if name not in READERS:
-        raise UserError(f"no video backend called '{backend}'{nearest(backend, ['auto', *READERS])}")
+        raise UserError(f"no video backend called '{backend}'{nearest(name, ['auto', *READERS])}")
+    if device and name != "torchcodec":
+        raise UserError(f"video backend '{backend}': {name} decodes on the CPU only; torchcodec:{device} may do it")
     try:
-        return import_module(READERS[name]).read
+        read = import_module(READERS[name]).read
     except ImportError as error:
         raise UserError(f"video backend '{name}' needs a package that is not installed: {error}") from error
+    return partial(read, device=device) if device else read

@@ -12,7 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
 
-import av
+try:
+    import av
+except Exception as error:  # a library that does not load raises what it likes
+    raise ImportError(f"PyAV ({error}): pip install av") from error
 import numpy as np
 from av.container import InputContainer
 from av.stream import Discard, Disposition
