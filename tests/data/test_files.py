@@ -11,7 +11,7 @@ import pytest
 from vlm_selfalign.core.media import Media
 from vlm_selfalign.data import files
 from vlm_selfalign.data.cache import Cache
-from vlm_selfalign.data.files import Kind, looked_at, media_by_name, media_inside, media_of
+from vlm_selfalign.data.files import Kind, media_inside, media_of, media_of_each
 from vlm_selfalign.media.errors import MediaError
 from vlm_selfalign.media.image import image_media
 from vlm_selfalign.media.isolation import Limits
@@ -128,13 +128,8 @@ def many(old: list[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def said(paths: list[str], cache: Cache) -> list[Media | str]:
     """What each file is, or why it cannot be used."""
-    found: list[Media | str] = []
-    for path in looked_at(paths, {".png": "image"}, cache):
-        try:
-            found.append(media_by_name(path, {".png": "image"}, cache))
-        except MediaError as error:
-            found.append(error.reason)
-    return found
+    found = media_of_each(paths, {".png": "image"}, cache)
+    return [one.reason if isinstance(one, MediaError) else one for one in found]
 
 
 @pytest.mark.parametrize("seconds", [60.0, 0.0], ids=["in time", "given up"])
@@ -159,5 +154,5 @@ def test_here_only_what_is_not_fine_is_looked_at(many: list[str], monkeypatch: p
 def test_who_wants_few_does_not_wait_for_all(many: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 1)
     with Cache(None) as cache:
-        assert next(looked_at(many, {".png": "image"}, cache)) == many[0]
+        assert next(media_of_each(many, {".png": "image"}, cache)) == image_media(many[0])
         assert 4 <= len(cache.fresh) <= 12

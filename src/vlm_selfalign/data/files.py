@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -25,6 +26,8 @@ SMALL = 1 << 20
 """Bytes."""
 
 Kind = Literal["image", "video"]
+
+_What = tuple[Kind, str, int, int, int, int]
 
 MANY = 2000
 """Files from which on several processes look at them."""
@@ -47,8 +50,8 @@ def media_of(path: str, kind: Kind, cache: Cache) -> Media:
     what = _what(path, kind)
     if what is None:
         return _checked(path, kind)
-    if known := cache.get(*what):
-        return Media(kind=kind, uri=uri_of(path), content_hash=known.hex())
+    if known := _known(path, what, cache):
+        return known
     if kind == "video" or os.path.getsize(path) > SMALL:
         cache.release()
     media = _checked(path, kind)
@@ -72,28 +75,33 @@ def media_by_name(path: str, kinds: Mapping[str, Kind], cache: Cache) -> Media:
             raise error from None
 
 
-def looked_at(paths: Sequence[str], kinds: Mapping[str, Kind], cache: Cache) -> Iterator[str]:
-    """The same paths. What is not known yet of many files, several processes find out a little ahead."""
-    if len(paths) < MANY:
-        yield from paths
-        return
+def media_of_each(paths: Sequence[str], kinds: Mapping[str, Kind], cache: Cache) -> Iterator[Media | MediaError]:
+    """``media_by_name`` of all, in their order; what is not known yet of many, several processes find out."""
+    for path, known in _ahead(paths, kinds, cache) if len(paths) >= MANY else ((path, None) for path in paths):
+        try:
+            yield known or media_by_name(path, kinds, cache)
+        except MediaError as error:
+            yield error
+
+
+def _ahead(paths: Sequence[str], kinds: Mapping[str, Kind], cache: Cache) -> Iterator[tuple[str, Media | None]]:
+    """Each path with what was known of it; what was not is in the cache by then, unless something is wrong with it."""
     workers = os.cpu_count() or 1
-    chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
     pool = ThreadPoolExecutor(workers)  # its threads only wait for processes
-    found: list[Future[dict[bytes, bytes]]] = []
+    waiting: deque[tuple[list[tuple[str, Media | None]], Future[dict[bytes, bytes]]]] = deque()
     try:
-        for number, chunk in enumerate(chunks):
-            while len(found) < min(number + 2 * workers, len(chunks)):
-                found.append(pool.submit(_apart, _unknown(chunks[len(found)], kinds, cache), kinds))
-            cache.learn(found[number].result())
-            yield from chunk
+        for start in range(0, len(paths), CHUNK):
+            chunk = [
+                (path, _known(path, _what(path, _named(path, kinds)), cache)) for path in paths[start : start + CHUNK]
+            ]
+            unknown = [path for path, known in chunk if known is None]
+            waiting.append((chunk, pool.submit(_apart, unknown, kinds)))
+            while len(waiting) > 2 * workers or (waiting and start + CHUNK >= len(paths)):
+                chunk, found = waiting.popleft()
+                cache.learn(found.result())
+                yield from chunk
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _unknown(paths: Sequence[str], kinds: Mapping[str, Kind], cache: Cache) -> list[str]:
-    stamped = ((path, _what(path, _named(path, kinds))) for path in paths)
-    return [path for path, what in stamped if what and not cache.get(*what)]
 
 
 def _apart(paths: list[str], kinds: Mapping[str, Kind]) -> dict[bytes, bytes]:
@@ -136,11 +144,16 @@ def _checked(path: str, kind: Kind) -> Media:
         return Media(kind=kind, uri=uri_of(path), content_hash=header_of(held, path).content_hash)
 
 
+def _known(path: str, what: _What | None, cache: Cache) -> Media | None:
+    value = cache.get(*what) if what else None
+    return Media(kind=what[0], uri=uri_of(path), content_hash=value.hex()) if what and value else None
+
+
 def _named(path: str, kinds: Mapping[str, Kind]) -> Kind:
     return kinds[os.path.splitext(path)[1].lower()]
 
 
-def _what(path: str, kind: Kind) -> tuple[str | int, ...] | None:
+def _what(path: str, kind: Kind) -> _What | None:
     """Kind, ending, number, size and times of change; None where a change might not show in them."""
     try:
         found = os.stat(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +16,7 @@ from vlm_selfalign.core.media import Media
 from vlm_selfalign.core.registry import source
 from vlm_selfalign.data.cache import Cache, cache_folder
 from vlm_selfalign.data.doubles import Doubles, told_apart
-from vlm_selfalign.data.files import Kind, looked_at, media_by_name
+from vlm_selfalign.data.files import Kind, media_of_each
 from vlm_selfalign.data.listing import DESCRIBE, Entry, Limit, Listing, Refusal
 from vlm_selfalign.media.errors import MediaError, printable
 
@@ -65,10 +65,9 @@ def folder(
     kinds = _kinds(kind)
     paths = sorted(_walk(root, kinds, outside, others, listing), key=os.fsencode)
     with Cache(cache_folder()) as cache:
-        looked = looked_at(paths, kinds, cache)
-        label = f"reading {os.path.basename(root)}"
-        shown = tqdm(looked, desc=label, total=len(paths), unit="file", delay=2, disable=None, leave=False)
-        found = _found(shown, kinds, others, cache)
+        each, label = media_of_each(paths, kinds, cache), f"reading {os.path.basename(root)}"
+        shown = tqdm(each, desc=label, total=len(paths), unit="file", delay=2, disable=None, leave=False)
+        found = _found(paths, shown, others)
         entries = (one if isinstance(one, Refusal) else Entry(prompt or DESCRIBE[one.kind], (one,)) for one in found)
         listing.take(entries, limit)
         if listing.entries:
@@ -130,16 +129,15 @@ def _walk(root: str, kinds: dict[str, Kind], outside: bool, others: Counter[str]
 
 
 def _found(
-    paths: Iterable[str], kinds: dict[str, Kind], others: Counter[str], cache: Cache
+    paths: Sequence[str], found: Iterable[Media | MediaError], others: Counter[str]
 ) -> Iterator[Media | Refusal]:
-    for path in paths:
-        try:
-            yield media_by_name(path, kinds, cache)
-        except MediaError as error:
-            if os.path.splitext(path)[1]:
-                yield Refusal(printable(path), error.reason, error.detail)
-            else:
-                others["no extension"] += 1
+    for path, one in zip(paths, found, strict=True):
+        if not isinstance(one, MediaError):
+            yield one
+        elif os.path.splitext(path)[1]:
+            yield Refusal(printable(path), one.reason, one.detail)
+        else:
+            others["no extension"] += 1
 
 
 def _instead(listing: Listing, others: Counter[str]) -> str:
