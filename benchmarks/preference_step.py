@@ -1,301 +1,212 @@
 """One preference step, ours against TRL's, at equal loss and gradients.
 
-    python benchmarks/preference_step.py --setting picture --reps 15 --out picture.json
+    python benchmarks/preference_step.py                          # all that is not measured yet, one after the other
+    python benchmarks/preference_step.py --rows picture video --reps 15
+    python benchmarks/preference_step.py --quick                  # every row, tiny: does it run, are the numbers equal
     python benchmarks/preference_step.py --list
 
 Both sides train the same random-weight Qwen2.5-VL on the same token ids: TRL's own ``DPOTrainer.training_step`` with
 the prompt and picture in the batch twice, as its collator makes it, and our ``FitTrainer.training_step`` on a tree.
-One process, one thread, repetitions interleaved, CPU seconds, medians with a bootstrap interval of each ratio; the
-loss difference, gradient error, counted FLOPs and peak memory stand in every row. ``--out`` is read first and added to,
-so a run that was cut off goes on.
+TRL has no collator for clips; its ``compute_loss`` is fed by ours. Runs train 64 pairs from rows on disk to a saved
+version. One process, one thread, repetitions interleaved, CPU seconds, medians with a bootstrap interval of each ratio;
+the loss difference, gradient error, counted FLOPs and peak memory stand in every row. What is measured is kept in
+``docs/results/performance.json`` at once, so a run that was cut off goes on, and shown in ``docs/performance.md``.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import ctypes
 import gc
 import json
+import os
 import random
+import re
 import statistics
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import torch
-import trl.trainer.utils as trl_utils
-from datasets import Dataset
-from PIL import Image
+from preference_step_sides import Setting, Step, build, our_run, ours, pairs, their_run, theirs
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoModelForImageTextToText, GenerationConfig
-from trl.trainer.dpo_trainer import DPOTrainer
 
-from vlm_selfalign.config import ModelSettings, Schedule, TrainingSettings
-from vlm_selfalign.core.prompts import Prompt
-from vlm_selfalign.core.registry import resolve
-from vlm_selfalign.core.rows import Pair
-from vlm_selfalign.media.image import image_media
-from vlm_selfalign.models.encode import Encoder
 from vlm_selfalign.models.load import quiet
-from vlm_selfalign.models.tiny import qwen_vl
-from vlm_selfalign.train.batch import Collator, prepare
-from vlm_selfalign.train.engine.forward import Engine
-from vlm_selfalign.train.engine.plan import Planner
-from vlm_selfalign.train.engine.vision import Vision
-from vlm_selfalign.train.policy import learner
-from vlm_selfalign.train.remember import _asked, remember_reference
-from vlm_selfalign.train.texts import Texts
-from vlm_selfalign.train.trl import FitTrainer, arguments
 
-WORDS = ("ball", "dog", "cat", "table", "red", "blue", "small", "house", "tree", "bird", "street", "green", "black")
-TOKEN_SIDE = 14
-"""Pixels of a visual token's side: 2 x 2 patches of 7."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What a step holds. ``pictures`` are shared evenly by the pairs."""
-
-    visual: int = 1024
-    chosen: int = 128
-    rejected: int = 128
-    pairs: int = 1
-    pictures: int = 1
-    vocabulary: int = 2048
-    train: str = "lora"
-    """``lora`` (on the language model), ``lora-vision`` (on both), ``full`` (all weights, vision too)."""
-    common: int = 0
-    """Words with which both answers begin."""
-
-
+DOCS = Path(__file__).parents[1] / "docs"
+DEFAULT, BEST = "TRL, checkpointing", "TRL, compact head"
+"""TRL as it is set up by itself, and at its best: no checkpointing, output layer on answers only."""
+ALIKE = {
+    "ours, checkpointing": "TRL, checkpointing, compact head",
+    "ours, checkpointing, caches warm": "TRL, checkpointing, compact head",
+    "ours": BEST,
+    "ours, caches warm": BEST,
+}
+SHORT = (DEFAULT, BEST, "ours", "ours, caches warm")
+EVERY = (DEFAULT, "TRL, checkpointing, compact head", "TRL", BEST, *ALIKE)
 SETTINGS = {
     "picture": Setting(),
+    "video": Setting(clip=True),
+    "8-pairs": Setting(chosen=64, rejected=64, pairs=8),
     "vocabulary-32k": Setting(vocabulary=32000),
     "256-tokens": Setting(visual=256, chosen=64, rejected=64, pairs=2, pictures=2),
+    "uneven": Setting(chosen=192, rejected=64),
     "common-words": Setting(common=64),
     "few-visual": Setting(visual=64, chosen=96, rejected=32, pairs=4, pictures=4),
     "full": Setting(visual=256, chosen=64, rejected=64, pairs=2, pictures=2, train="full"),
     "lora-vision": Setting(visual=256, chosen=64, rejected=64, pairs=2, pictures=2, train="lora-vision"),
-    "8-pairs": Setting(chosen=64, rejected=64, pairs=8),
-    "8-pairs-256": Setting(visual=256, chosen=64, rejected=64, pairs=8),
-    "small": Setting(visual=256, chosen=32, rejected=32),
 }
-
-Step = Callable[[], tuple[float, dict[str, torch.Tensor]]]
+RUNS = {"run-1-epoch": 1, "run-3-epochs": 3}
+RUN = Setting(pairs=64, pictures=64)
 
 
 def main() -> None:
-    """Measure, print the table, write the JSON."""
+    """Measure what is missing, keep it, show it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--setting", default="picture", choices=SETTINGS)
-    parser.add_argument("--reps", type=int, default=3)
-    parser.add_argument("--rows", nargs="*", help="only these rows")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--rows", nargs="*", default=[*SETTINGS, *RUNS], choices=[*SETTINGS, *RUNS])
+    parser.add_argument("--reps", type=int, default=15, help="repetitions of a step")
+    parser.add_argument("--runs", type=int, default=3, help="repetitions of a run")
+    parser.add_argument("--pairs", type=int, default=RUN.pairs, help="pairs of a run")
+    parser.add_argument("--quick", action="store_true", help="tiny, once, nothing kept")
     parser.add_argument("--list", action="store_true")
     given = parser.parse_args()
     if given.list:
         sys.exit("\n".join(f"{name}: {setting}" for name, setting in SETTINGS.items()))
     torch.set_num_threads(1)
+    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # its profiler looks for a GPU and says so
     warnings.filterwarnings("ignore", category=FutureWarning)  # TRL's and transformers' words on checkpointing
     quiet()
     with tempfile.TemporaryDirectory() as folder:
-        steps = made(SETTINGS[given.setting], Path(folder))
-        steps = {name: step for name, step in steps.items() if not given.rows or name in given.rows}
-        report = measured(steps, given.reps, given.out, given.setting)
-    print(table(report))
+        kept = Path(folder) / "quick.json" if given.quick else DOCS / "results" / "performance.json"
+        for name in given.rows:
+            measure(name, given, kept, Path(folder) / name)
+        known = json.loads(kept.read_text())
+    print(shown(known))
+    if not given.quick:
+        page = DOCS / "performance.md"
+        mark = r"(<!-- measured -->\n).*(<!-- end -->)"
+        page.write_text(
+            re.sub(mark, lambda found: found[1] + shown(known) + "\n" + found[2], page.read_text(), flags=re.S)
+        )
 
 
-def measured(steps: dict[str, Step], reps: int, out: Path | None, name: str) -> dict[str, Any]:
-    """CPU seconds of each step, interleaved, and what one run of each gives and takes."""
-    known = json.loads(out.read_text()) if out and out.is_file() else {}
-    report = {"setting": name, **asdict(SETTINGS[name]), "rows": known.get("rows", {})}
-    rows: dict[str, Any] = report["rows"]
-    baseline = next(iter(steps))
-    loss, wanted = steps[baseline]()
-    for row, step in steps.items():
-        if row not in rows:
-            rows[row] = {"cpu_s": [], **compared(step, loss, wanted), "gflop": flops(step) / 1e9, "peak_mb": peak(step)}
-    for rep in range(reps):
-        for row, step in steps.items():
-            if len(rows[row]["cpu_s"]) <= rep:
-                started = time.process_time()
-                step()
-                rows[row]["cpu_s"].append(time.process_time() - started)
-        if out:
-            out.write_text(json.dumps(report, indent=1))
-    return report
+def measure(name: str, given: argparse.Namespace, kept: Path, folder: Path) -> None:
+    """One setting's rows, or one run's."""
+    folder.mkdir()
+    if name in RUNS:
+        setting = replace(RUN, pairs=given.pairs, pictures=given.pairs)
+        setting = replace(setting, visual=64, chosen=8, rejected=8, pairs=2, pictures=2) if given.quick else setting
+        start, items = build(setting, folder / "model"), pairs(setting, folder)
+        sides = {
+            side: partial(run, setting, start, items, RUNS[name])
+            for side, run in ((DEFAULT, their_run), ("ours", our_run))
+        }
+        timed(name, setting, sides, 1 if given.quick else given.runs, kept, _mean_loss)
+        return
+    setting = SETTINGS[name]
+    if given.quick:
+        count, pictures, common = (min(2, setting.pairs), min(2, setting.pictures), min(4, setting.common))
+        rejected = 8 if name == "uneven" else 16
+        setting = replace(
+            setting, visual=64, chosen=16, rejected=rejected, pairs=count, pictures=pictures, common=common
+        )
+    start, items = build(setting, folder / "model"), pairs(setting, folder)
+    sides = made(setting, start, items, folder, {"picture": EVERY, "8-pairs": SHORT[1:]}.get(name, SHORT))
+    timed(name, setting, sides, 1 if given.quick else given.reps, kept, partial(_numbers, wanted=[]))
 
 
-def made(setting: Setting, folder: Path) -> dict[str, Step]:
-    """All rows' steps of one setting, the first TRL's default."""
-    start = build(setting, folder / "model")
-    items = pairs(setting, folder)
-    steps: dict[str, Step] = {}
-    for checkpointing in (True, False):
-        for compact in (False, True):
-            name = f"TRL{', checkpointing' if checkpointing else ''}{', compact head' if compact else ''}"
-            steps[name] = theirs(setting, start, items, folder, checkpointing, compact)
-    for checkpointing in (True, False):
-        for warm in (False, True):
-            name = f"ours{', checkpointing' if checkpointing else ''}{', caches warm' if warm else ''}"
-            steps[name] = ours(setting, start, items, folder, checkpointing, warm)
+def made(setting: Setting, start: str, items: list[Any], folder: Path, names: Sequence[str]) -> dict[str, Step]:
+    """A setting's steps by the names of their rows."""
+    steps = {}
+    for name in names:
+        checkpointing, special = "checkpointing" in name, "compact" in name or "warm" in name
+        side = theirs if name.startswith("TRL") else ours
+        steps[name] = side(setting, start, items, folder, checkpointing, special)
     return steps
 
 
-def ours(setting: Setting, start: str, items: list[Pair], folder: Path, checkpointing: bool, warm: bool) -> Step:
-    """Our trainer's step; unless ``warm``, pictures are looked at and the reference is asked within it."""
-    trainer = trainer_of(setting, start, items, folder, fast=True)
-    model = _checkpointed(trainer.model, checkpointing, whole=False)
-    if setting.train == "full":
-        copy_as_reference(trainer)
-    remember_reference(trainer, setting.pairs)
-    batch = trainer.collator([{"item": place} for place in range(setting.pairs)])
-    changed(model)
-    texts = [item.texts[name] for name in trainer.loss.texts for item in trainer.collator.items]
-
-    def step() -> tuple[float, dict[str, torch.Tensor]]:
-        inputs = dict(batch)
-        if not warm:
-            trainer.engine.vision.forget()  # type: ignore[union-attr]
-            with trainer.learner.reference() as reference:
-                told = _asked(trainer, reference, texts, [False] * len(texts))
-            known = torch.cat([opinion.logp_S for opinion in told])
-            mask = batch["answer"][:, 1:]
-            inputs["reference"] = torch.zeros(mask.shape).masked_scatter(mask, known)
-        return stepped(trainer, model, inputs)
-
-    return step
-
-
-def theirs(setting: Setting, start: str, items: list[Pair], folder: Path, checkpointing: bool, compact: bool) -> Step:
-    """TRL's trainer on the same texts; ``compact`` scores answer rows only, which by itself it does on GPUs alone."""
-    source = trainer_of(setting, start, items, folder, fast=False)
-    texts = [item.texts[name] for name in source.loss.texts for item in source.collator.items]
-    batch = source.collator.plain(texts)
-    inputs = {**batch["inputs"], "completion_mask": batch["answer"].long()}
-    model = source.learner.model
-    model.__dict__.pop("forward", None)
-    turn = {role: [{"role": role, "content": "a"}] for role in ("user", "assistant")}
-    row = {"prompt": turn["user"], "chosen": turn["assistant"], "rejected": turn["assistant"], "images": []}
-    reference = copy.deepcopy(model) if setting.train == "full" else None
-    args = copy.deepcopy(source.args)
-    trainer = DPOTrainer(
-        model=model,
-        ref_model=reference,
-        args=args,
-        train_dataset=Dataset.from_list([row]),
-        processing_class=source.learner.loaded.processor,
-    )
-    _checkpointed(trainer.model, checkpointing, whole=True)
-    changed(trainer.model)
-
-    def step() -> tuple[float, dict[str, torch.Tensor]]:
-        with head_of_answers(compact):
-            return stepped(trainer, trainer.model, dict(inputs))
-
-    return step
+def timed(
+    name: str, setting: Setting, sides: dict[str, Any], reps: int, kept: Path, look: Callable[[Any], dict[str, float]]
+) -> None:
+    """CPU seconds of each side, interleaved, added to what is kept; ``look`` gives a new row its other numbers."""
+    known = json.loads(kept.read_text()) if kept.is_file() else {}
+    report = known.setdefault(name, {"rows": {}})
+    if report.get("setting", asdict(setting)) != asdict(setting):
+        sys.exit(f"{kept}: {name} was measured with another setting; remove it there to measure it again")
+    report["setting"] = asdict(setting)
+    rows = report["rows"]
+    if any(side not in rows for side in sides):  # all or none: what they give is compared with the first one's
+        rows.clear()
+    for rep in range(reps):
+        for side, step in sides.items():
+            if side not in rows:
+                print(f"{name}: {side}", file=sys.stderr, flush=True)
+                rows[side] = {"cpu_s": [], **look(step)}
+            if len(rows[side]["cpu_s"]) <= rep:
+                started = time.process_time()
+                found = step()
+                rows[side]["cpu_s"].append(time.process_time() - started)
+                if isinstance(found, float):
+                    rows[side]["mean_loss"] = found
+        kept.write_text(json.dumps(known, indent=1))
 
 
-def trainer_of(setting: Setting, start: str, items: list[Pair], folder: Path, fast: bool) -> FitTrainer:
-    """Our trainer for TRL's sigmoid loss, on the tree or plain."""
-    torch.manual_seed(0)
-    lora = {"targets": "all" if setting.train == "lora-vision" else "language"} if "lora" in setting.train else None
-    settings = ModelSettings.model_validate({"device": "cpu", "lora": lora})
-    learns = learner(start, start, settings, (), needs_reference=fast and lora is None)
-    if lora:
-        learns.against = "off"
-    loss = resolve("loss", "dpo")()
-    maker = Texts(Encoder.of(learns.loaded))
-    rows, dropped = prepare(items, loss, maker, None)
-    assert not dropped.rows, dropped.counts
-    planner = Planner(learns.model, maker) if fast else None
-    schedule = Schedule(batch_size=setting.pairs)
-    args = arguments(loss, schedule, TrainingSettings(micro_batch=setting.pairs), len(rows), folder, 0, on_cpu=True)
-    collator = Collator(rows, loss, maker, planner)
-    trainer = FitTrainer(learns, collator, args, Engine(Vision()) if fast else None)
-    learns.same_start = False
-    trainer._step_items = float(setting.pairs)
-    return trainer
+def _numbers(step: Step, wanted: list[Any]) -> dict[str, float]:
+    """One run of a step beside the first step's, ``wanted``, which the first call fills in."""
+    found: list[Any] = []
+    with FlopCounterMode(display=False) as counter:
+        resident_mb = resident(lambda: found.append(step()))
+    wanted[:] = wanted or found
+    error = compared(*found.pop(), *wanted[0])
+    peak_mb = peak(step)
+    return {**error, "gflop": counter.get_total_flops() / 1e9, "peak_mb": peak_mb, "resident_mb": resident_mb}
 
 
-def stepped(trainer: Any, model: Any, inputs: dict[str, Any]) -> tuple[float, dict[str, torch.Tensor]]:
-    """Loss and gradients of one ``training_step``; the gradients are cleared for the next."""
-    trainer.current_gradient_accumulation_steps = 1
-    model.train()
-    loss = trainer.training_step(model, inputs)
-    grads = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
-    model.zero_grad(set_to_none=True)
-    return float(loss), grads
+def _mean_loss(_: Any) -> dict[str, float]:
+    return {}
 
 
-def copy_as_reference(trainer: FitTrainer) -> None:
-    """A frozen copy as it is now, before the policy moves away."""
-    trainer.learner.frozen = copy.deepcopy(trainer.model).requires_grad_(False).eval()
-
-
-def changed(model: Any) -> None:
-    """The policy has learnt something: with B at zero it would be the reference and half the step untested."""
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for p in model.parameters():
-            if p.requires_grad:
-                p.add_(0.02 * torch.randn_like(p))
-
-
-@contextmanager
-def head_of_answers(compact: bool) -> Iterator[None]:
-    """Let TRL's output layer see answer rows only, as it does on a GPU."""
-    before = trl_utils._use_triton  # type: ignore[attr-defined]
-    if compact:
-        trl_utils._use_triton = lambda device: True  # type: ignore[attr-defined]
-    try:
-        yield
-    finally:
-        trl_utils._use_triton = before  # type: ignore[attr-defined]
-
-
-def _checkpointed(model: Any, on: bool, whole: bool) -> Any:
-    """``whole``: as TRL does it, with the hooks that make every embedding ask for a gradient."""
-    if on:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        if whole and hasattr(model, "peft_config"):
-            model.enable_input_require_grads()
-    return model
-
-
-# What is measured
-
-
-def compared(step: Step, loss: float, wanted: dict[str, torch.Tensor]) -> dict[str, float]:
+def compared(
+    found: float, grads: dict[str, torch.Tensor], loss: float, wanted: dict[str, torch.Tensor]
+) -> dict[str, float]:
     """Loss difference and relative gradient distance; both sides must train the same parameters."""
-    found, grads = step()
     assert grads.keys() == wanted.keys(), sorted(grads.keys() ^ wanted.keys())[:3]
     size = sum(float(g.double().square().sum()) for g in wanted.values()) ** 0.5
     apart = sum(float((grads[n].double() - g.double()).square().sum()) for n, g in wanted.items()) ** 0.5
     return {"loss_difference": abs(found - loss), "gradient_error": apart / size}
 
 
-def flops(step: Step) -> int:
+def flops(work: Callable[[], Any]) -> int:
     """Floating point operations of matrix products and attention, as torch counts them."""
     with FlopCounterMode(display=False) as counter:
-        step()
+        work()
     return counter.get_total_flops()
 
 
-def peak(step: Step) -> float:
-    """Peak of the resident memory above what is there before, in MB (Linux)."""
+def peak(work: Callable[[], Any]) -> float:
+    """Most bytes of tensors held at once above what is there before, in MB, as torch's allocator tells."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
+        work()
+    events = (e for e in found.profiler.kineto_results.events() if e.name() == "[memory]")  # type: ignore[union-attr]
+    changes = [change for _, change in sorted((e.start_ns(), e.nbytes()) for e in events)]
+    return max(accumulate(changes)) / 2**20
+
+
+def resident(work: Callable[[], Any]) -> float:
+    """Peak of the resident memory above what is there before, in MB (Linux): with what the C library keeps back."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
     before = _memory("VmRSS")
-    step()
+    work()
     return (_memory("VmHWM") - before) / 1024
 
 
@@ -316,75 +227,42 @@ def ratio(slow: list[float], fast: list[float], draws: int = 2000) -> tuple[floa
     return middle, found[int(0.025 * draws)], found[int(0.975 * draws)]
 
 
-def table(report: dict[str, Any]) -> str:
-    """The report as Markdown; ratios against TRL's default and against the like row (same checkpointing)."""
-    rows = report["rows"]
+# What is shown
+
+
+def shown(known: dict[str, Any]) -> str:
+    """All that is kept as Markdown tables."""
+    return "\n\n".join(_table(name, known[name]) for name in (*SETTINGS, *RUNS) if name in known)
+
+
+def _table(name: str, report: dict[str, Any]) -> str:
+    rows, usual = report["rows"], asdict(Setting())
+    special = ", ".join(f"{key} {value}" for key, value in report["setting"].items() if value != usual[key])
+    count = min(len(row["cpu_s"]) for row in rows.values())
     lines = [
-        f"## {report['setting']}",
+        f"**{name}**{f' ({special})' if special else ''}, {count} repetitions",
+        "",
         "| step | CPU s | against TRL's default | against TRL alike | GFLOP | peak MB | loss | gradient |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for name, row in rows.items():
-        alike = f"TRL{', checkpointing' if 'checkpointing' in name else ''}, compact head"
-        cells = [name, f"{statistics.median(row['cpu_s']):.2f}"]
-        for other in (next(iter(rows)), alike):
-            cells.append(
-                "{:.2f} ({:.2f}, {:.2f})".format(*ratio(rows[other]["cpu_s"], row["cpu_s"])) if other in rows else "-"
-            )
-        cells += [f"{row['gflop']:.0f}", f"{row['peak_mb']:.0f}", f"{row['loss_difference']:.1e}"]
-        lines.append(f"| {' | '.join(cells)} | {row['gradient_error']:.1e} |")
+    for side, row in rows.items():
+        cells = [side, f"{statistics.median(row['cpu_s']):.2f}"]
+        cells += [_against(rows, other, side) for other in (DEFAULT, ALIKE.get(side, DEFAULT))]
+        if "mean_loss" in row:
+            cells += ["", "", f"{abs(row['mean_loss'] - rows[DEFAULT]['mean_loss']):.1e} (mean)", ""]
+        else:
+            cells += [f"{row['gflop']:.0f}", f"{row['peak_mb']:.0f}"]
+            cells += [f"{row['loss_difference']:.1e}", f"{row['gradient_error']:.1e}"]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-# What is trained on what
-
-
-def build(setting: Setting, folder: Path) -> str:
-    """A Qwen2.5-VL of 8 layers of 256, vision and language in about the proportion of the 7B model."""
-    kit = qwen_vl.qwen2_5_vl()
-    text, eye = kit.config.text_config, kit.config.vision_config
-    for name, value in {
-        "hidden_size": 256,
-        "intermediate_size": 1024,
-        "num_hidden_layers": 8,
-        "num_attention_heads": 8,
-        "num_key_value_heads": 2,
-        "layer_types": ["full_attention"] * 8,
-        "rope_parameters": {**text.rope_parameters, "mrope_section": [4, 6, 6]},
-        "vocab_size": setting.vocabulary,
-    }.items():
-        setattr(text, name, value)
-    for name, value in {"depth": 3, "hidden_size": 96, "intermediate_size": 288, "fullatt_block_indexes": [2]}.items():
-        setattr(eye, name, value)
-    eye.out_hidden_size, eye.window_size, eye.num_heads = 256, 56, 4
-    torch.manual_seed(0)
-    model = AutoModelForImageTextToText.from_config(kit.config, dtype=torch.float32)
-    model.generation_config = GenerationConfig(eos_token_id=kit.ids(kit.ends))
-    model.save_pretrained(folder)
-    kit.processor.image_processor.size = {"shortest_edge": 28 * 28, "longest_edge": 2048 * 2048}
-    kit.processor.save_pretrained(folder)
-    return str(folder)
-
-
-def pairs(setting: Setting, folder: Path) -> list[Pair]:
-    """Random pictures, a question each, and answers of so many words, each a token."""
-    chance = random.Random(0)
-    side = round(setting.visual**0.5) * TOKEN_SIDE
-    shown = []
-    for n in range(setting.pictures):
-        Image.effect_noise((side, side), 80).convert("RGB").save(folder / f"{n}.png")
-        shown.append(image_media(str(folder / f"{n}.png")))
-
-    def words(count: int) -> str:
-        return "".join(f" {chance.choice(WORDS)}" for _ in range(count))
-
-    made = []
-    for n in range(setting.pairs):
-        common = words(setting.common)
-        prompt = Prompt.user(f"describe the picture :{words(3)}", shown[n % len(shown)])
-        answers = [common + words(count - setting.common) for count in (setting.chosen, setting.rejected)]
-        made.append(Pair(prompt=prompt, chosen=answers[0], rejected=answers[1], index=n))
-    return made
+def _against(rows: dict[str, Any], other: str, side: str) -> str:
+    if other not in rows or other == side:
+        return ""
+    found = ratio(rows[other]["cpu_s"], rows[side]["cpu_s"])
+    few = min(len(rows[name]["cpu_s"]) for name in (other, side)) < 3  # of which no interval can be told
+    return f"{found[0]:.2f}" if few else "{:.2f} ({:.2f}, {:.2f})".format(*found)
 
 
 if __name__ == "__main__":

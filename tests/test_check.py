@@ -89,9 +89,8 @@ def test_rows_that_max_length_would_drop_are_foretold(samples):
 def test_what_cannot_fit_is_refused_with_what_to_set(samples, monkeypatch):
     stages = {"pairs": {"method": "mirror_candidates"}, "policy": {"fit": "dpo", "rows": "pairs"}}
     lines = checked(samples, stages=stages)
-    assert "for 32 of the longest prompts" in line(lines, "more for") and "16 such texts" in line(
-        lines, "activations to train"
-    )
+    assert "for 32 of the longest prompts" in line(lines, "more for")
+    assert "on 8 such rows at once" in line(lines, "activations to train")
     weights = skeleton.needs(load_meta(), ModelSettings()).to_answer
     for free, words in [(weights - 1, "quantize=4bit"), (weights + 1000, "max_visual_tokens")]:
         monkeypatch.setattr(skeleton, "free_memory", lambda free=free: free)

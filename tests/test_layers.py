@@ -39,11 +39,11 @@ MAY_USE: dict[str, set[str]] = {
     "methods": BELOW | {"media", "scoring", "decoding"},
     "train": BELOW | {"media", "scoring", "models"},
     "pretrain": BELOW | {"media", "scoring", "data"},
-    "graft": BELOW | {"media", "scoring", "data", "models"},
+    "graft": BELOW | {"media", "scoring", "data", "models", "pretrain"},
 }
 """Rooms, and what each may import. Files beside ``config`` (``cli``, ``recipe``, ...) stand above all rooms."""
 
-SHARED_WITH_TRAIN = {"families", "load", "encode", "looks"}
+SHARED_WITH_TRAIN = {"answer_adapters", "families", "load", "encode", "looks"}
 """What of ``models`` training may use: how a model is loaded, what its family calls things, how texts and what they
 show are encoded."""
 

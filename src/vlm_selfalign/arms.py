@@ -25,7 +25,7 @@ from vlm_selfalign.scoring.sentences import split_sentences
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to answer. ``kind``: start, trained, sampled, curve or filter; ``sentences`` cuts greedy text."""
+    """One way to answer. ``kind``: start, trained, round, sampled, curve or filter; ``sentences`` cuts greedy text."""
 
     name: str
     title: str
@@ -36,6 +36,8 @@ class Arm:
     filtered: bool = False
     probed: bool = False
     """Also asked the questions of all other probes."""
+    round: int | None = None
+    """After how many fits, of a version on the way."""
 
 
 @dataclass
@@ -76,13 +78,23 @@ def plan(settings: Any) -> list[Arm]:
     return arms
 
 
-def answer_all(run: Run) -> tuple[list[Sample], list[Answers]]:
-    """All arms on the held-out samples."""
+def rounds(run: Run) -> list[Arm]:
+    """The versions between the start and the newest, asked all that those are asked: for curves over rounds."""
+    versions = len(run.roles.versions.get("policy", ()))
+    return [
+        Arm(f"round{n}", f"after round {n}, greedy", "round", f"policy@{n}", probed=True, round=n)
+        for n in range(1, versions - 1)
+    ]
+
+
+def answer_all(run: Run, arms: Sequence[Arm] | None = None) -> tuple[list[Sample], list[Answers]]:
+    """All arms of the plan, or these, on the held-out samples."""
     samples = [sample.seeded(run.settings.seed, MEASURE_ROUND) for sample in test_samples(run.settings)]
     if not samples:
         raise UserError("nothing is held out to measure on: set measure.holdout or measure.data in a new run")
     answers: dict[str, Answers] = {}
-    with tqdm(plan(run.settings), desc="measure", unit="arm") as bar:
+    wanted = [*plan(run.settings), *rounds(run)] if arms is None else arms
+    with tqdm(wanted, desc="measure", unit="arm") as bar:
         for arm in bar:
             if arm.sentences is not None:
                 answers[arm.name] = _cut(answers["start"], arm)
@@ -91,6 +103,9 @@ def answer_all(run: Run) -> tuple[list[Sample], list[Answers]]:
     _count_costs(run, answers.values(), len(samples))
     return samples, list(answers.values())
 
+
+FRAMES = 16
+"""Frames a clip is shown with where the model's settings do not say."""
 
 MEASURE_ROUND = -1
 """Stands where the round's number stands in a seed, so that measuring shares no chance with learning."""
@@ -149,6 +164,8 @@ def _probe(run: Run, name: str, settings: Mapping[str, Any], samples: Sequence[S
     given = dict(settings)
     if "vocabulary" in plugin.parameters:
         given.setdefault("vocabulary", vocabulary_of(run.settings))
+    if "shown" in plugin.parameters:
+        given.setdefault("shown", run.settings.model.media.frames or FRAMES)
     ask = plugin.build(given, f"measure.probes.{name}")
     if hasattr(ask, "survey"):
         survey = ask.survey(samples)

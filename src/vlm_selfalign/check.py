@@ -17,6 +17,7 @@ from vlm_selfalign.core.registry import explain, resolve
 from vlm_selfalign.core.requests import Service
 from vlm_selfalign.core.stages import Stage, parse_stages
 from vlm_selfalign.recipe import vocabulary_of
+from vlm_selfalign.roles import CLIP, is_clip
 from vlm_selfalign.samples import left_out, test_samples, training_samples
 from vlm_selfalign.scoring.vocabulary import Vocabulary
 
@@ -54,7 +55,9 @@ def check(
     _check_disk(settings, show)
     models = {"policy": settings.model, **settings.roles}
     for role, model in models.items():
-        if role not in (services or {}) or any(stage.role == role for stage in fits):
+        if is_clip(model):
+            _check_clip(role, model, fits, show)
+        elif role not in (services or {}) or any(stage.role == role for stage in fits):
             ModelCheck(role, model, [stage for stage in fits if stage.role == role], settings, show).run(samples, total)
     for stage in fits:
         _check_fit(stage, settings)
@@ -68,6 +71,15 @@ def _check_roles(settings: RunSettings, stages: list[Stage], show: Callable[[str
     for role in settings.roles:
         if role not in named:
             show(f"note: roles.{role}: no stage's settings name this role{nearest(role, named - {'', 'policy'})}")
+
+
+def _check_clip(role: str, model: ModelSettings, fits: Sequence[Stage], show: Callable[[str], None]) -> None:
+    """A CLIP model that is not there fails its requests, not the run; so it is said here."""
+    from vlm_selfalign.models.clip_service import why_missing
+
+    if role == "policy" or any(stage.role == role for stage in fits):
+        raise UserError(f"{role}: a CLIP model writes no answers and is not trained; choose a vision-language model")
+    show(f"{role}: " + (why_missing(model.path.removeprefix(CLIP)) or "a CLIP model"))
 
 
 def _check_fit(stage: Stage, settings: RunSettings) -> None:
@@ -209,14 +221,23 @@ class ModelCheck:
 
     def _training(self, config: Any, tokens: int, found: Needs, free: int, training: TrainingSettings) -> None:
         from vlm_selfalign.models.estimate import to_learn
+        from vlm_selfalign.train.estimate import rows_at_once, tokens_of_row
 
         each = 2 if training.bf16 else 4
-        texts = 2 * training.micro_batch
-        kept = to_learn(config, tokens + ANSWER, texts, each, training.gradient_checkpointing)
-        self.show(f"{self.role}: about {_gib(kept)} of activations to train on {texts} such texts at once, at most")
+        given = self.fits[0].at(0)
+        schedule = Schedule.model_validate({name: given[name] for name in given if name in Schedule.model_fields})
+        row = tokens_of_row(tokens, ANSWER, shared=training.engine == "auto")
+        rows = rows_at_once(training, schedule, row)
+        if not rows:
+            self.show(f"note: training.max_tokens={training.max_tokens} drops rows of the longest prompt: {row} tokens")
+        kept = to_learn(config, row, max(1, rows), each, training.gradient_checkpointing)
+        alone = tokens_of_row(tokens, ANSWER, shared=False)
+        apart = to_learn(config, alone, max(1, rows), each, training.gradient_checkpointing)
+        beside = f"; {_gib(apart)} if each text has to go by itself" if training.engine == "auto" else ""
+        self.show(f"{self.role}: about {_gib(kept)} of activations to train on {rows} such rows at once{beside}")
         if found.to_train + kept > free and not training.accelerate_config:
             self.show(
-                f"note: {_gib(free)} are free: training may run out of memory; lower training.micro_batch, set "
+                f"note: {_gib(free)} are free: training may run out of memory; set training.max_tokens, "
                 f"training.gradient_checkpointing or {self.where}.media.max_visual_tokens"
             )
 

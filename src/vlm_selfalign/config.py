@@ -34,6 +34,14 @@ class LoraSettings(Settings):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     targets: Literal["language", "all"] | tuple[str, ...] = "language"
     """Linear layers of the language model, of everything, or module names."""
+    acts: Literal["everywhere", "answers"] = "everywhere"
+    """``answers``: only from where the chat template opens the answer; the prompt and its cache stay the base's."""
+
+    @model_validator(mode="after")
+    def _eyes_belong_to_the_prompt(self) -> LoraSettings:
+        if self.acts == "answers" and self.targets == "all":
+            raise ValueError("acts=answers goes with targets=language: what is seen belongs to the prompt")
+        return self
 
 
 class MediaSettings(Settings):
@@ -47,7 +55,7 @@ class MediaSettings(Settings):
     """With ``fps``: a longer clip is sampled more thinly."""
     policy: Literal["middle", "left", "ends"] = "middle"
     """Where in its share of the time a frame is taken: the middle, its left end, or stretched from end to end."""
-    backend: Literal["auto", "pyav", "decord", "torchcodec"] = "auto"
+    backend: Literal["auto", "pyav", "decord", "torchcodec", "torchcodec:cuda"] = "auto"
     """What decodes clips; ``auto`` is PyAV."""
     on_damage: Literal["refuse", "keep"] = "refuse"
     """Clips with signs of damage: refused with a reason, or shown all the same."""
@@ -96,7 +104,10 @@ class TrainingSettings(Settings):
     """``auto``: what texts share (pictures above all) is computed once, where that is known to give the same numbers
     and a check on the first rows agrees; ``plain``: every text by itself."""
     micro_batch: Annotated[int, Field(ge=1)] = 8
-    """Rows per forward and process; gradients accumulate up to the fit's ``batch_size``."""
+    """Rows per forward and process at most; gradients accumulate up to the fit's ``batch_size``."""
+    max_tokens: Annotated[int | None, Field(ge=1)] = None
+    """Tokens per forward and process at most, padding counted, and what texts share once where it is computed once.
+    A row that is over it by itself is dropped with a reason, never cut."""
     processes: Annotated[int, Field(ge=1)] = 1
     """More than one starts the fit under ``accelerate launch``."""
     accelerate_config: str | None = None
@@ -122,6 +133,8 @@ class Schedule(Settings):
     """Rows of more tokens are dropped with a reason, never cut; None takes the model's own limit."""
     freeze: tuple[str, ...] = ("vision", "embeddings")
     """Parts that do not learn under full fine-tuning."""
+    group: Literal["none", "media"] = "none"
+    """``media``: rows that show the same share a step, so that it is seen once; ``none`` shuffles rows one by one."""
 
 
 class SourceSettings(Settings):

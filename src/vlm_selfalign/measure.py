@@ -6,47 +6,66 @@ Items first (``items.jsonl``: arm, measure, sample, numerator, denominator), the
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from vlm_selfalign.arms import Answers, answer_all
+from vlm_selfalign.arms import FRAMES, Answers, answer_all
 from vlm_selfalign.core.ledger import write_atomic
 from vlm_selfalign.core.prompts import Sample
 from vlm_selfalign.core.rows import Pair
+from vlm_selfalign.metrics.audit import audit
 from vlm_selfalign.metrics.captions import Described, caption_measures, read
 from vlm_selfalign.metrics.envelope import Point, envelope_difference
-from vlm_selfalign.metrics.items import Item, Measure
+from vlm_selfalign.metrics.items import Measure
+from vlm_selfalign.metrics.parts import band, divided
+from vlm_selfalign.metrics.probed import probe_measures, probe_parts, self_asked
 from vlm_selfalign.metrics.statistics import Estimate, difference, estimate, holm, mcnemar
+from vlm_selfalign.metrics.temporal import WITHOUT_TRUTH as EVENTS_WITHOUT_TRUTH
+from vlm_selfalign.metrics.temporal import Narrated, event_chair_i, event_measures, narrate
 from vlm_selfalign.recipe import Run, vocabulary_of
-from vlm_selfalign.scoring.claims import claimed, read_claims
-from vlm_selfalign.scoring.truth import kinds_of, objects_of
+from vlm_selfalign.scoring.happenings import knows_events
+from vlm_selfalign.scoring.truth import objects_of
 from vlm_selfalign.scoring.vocabulary import Vocabulary
 
-PRIMARY = "chair_i"
+PRIMARY = {"chair_i": "recall", "event_chair_i": "event_recall"}
+"""What a run is judged by, and the recall it must not pay with; of clips whose events are known, the latter."""
+
 WITHOUT_TRUTH = {"length", "unparsed", "repetition", "repeated_sentences"}
-LOWER = {"kl_per_token", "contradiction"}
 COMPARED = (("trained", "start"), ("trained", "start_filter"))
 SHOWN = 12
 """Captions kept in metrics.json for the page."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """One arm's descriptions with the claims read out of them; ``narrated`` where events are looked for."""
+
+    described: list[Described] = field(default_factory=list)
+    narrated: list[Narrated] = field(default_factory=list)
 
 
 def measure(run: Run) -> dict[str, Any]:
     """Answer all arms, score them, compare them, and write it down. Continues where it was left."""
     samples, answers = answer_all(run)
     words = Vocabulary.load(vocabulary_of(run.settings))
-    described = {a.arm.name: _described(a, samples, words) for a in answers}
-    measures = {a.arm.name: _measures(a, described[a.arm.name], samples) for a in answers}
+    told = {a.arm.name: read_told(a, samples, words) for a in answers}
+    measures = {a.arm.name: measures_of(a, told[a.arm.name], samples) for a in answers}
     draws, seed = run.settings.measure.resamples, run.settings.seed
+    primary = primary_of(measures.get("start", {}))
     metrics = {
         "schema": 1,
         "samples": len(samples),
-        "primary": PRIMARY,
+        "place": words.place,
+        "primary": primary,
+        "recall": PRIMARY[primary],
         "arms": [_arm(a, measures[a.arm.name], draws, seed, _before(run)) for a in answers],
         "differences": _differences(measures, draws, seed),
-        "envelope": _envelope(answers, measures, draws, seed),
+        "envelope": _envelope(answers, measures, primary, draws, seed),
+        "parts": _parts(run, answers, told, samples, draws),
+        "asked": {a.arm.name: found for a in answers if (found := self_asked(a.items))},
         "audit": _audit(run, words),
-        "captions": {name: _captions(described[name]) for name in ("start", "trained") if name in described},
+        "captions": {name: _captions(told[name]) for name in ("start", "trained") if name in told},
         "media": {s.id: [m.model_dump(mode="json") for m in s.prompt.media] for s in samples[:SHOWN]},
         "seconds": {name: round(s, 2) for name, s in run.driver.seconds.items()},
     }
@@ -59,40 +78,59 @@ def headline(metrics: Mapping[str, Any]) -> list[str]:
     """The few lines a run ends with: before, after, the controls, and what the difference is worth."""
     arms = {arm["name"]: arm for arm in metrics["arms"]}
     lines = [f"measured on {metrics['samples']} held-out samples, 95 % intervals:"]
-    names = [n for n in ("chair_i", "chair_s", "recall", "contradiction", "kl_per_token", "count") if _shown(arms, n)]
+    primary = metrics.get("primary") or "chair_i"
+    names = [name for name in HEADLINE if _shown(arms, name)]
+    width = max(14, *map(len, names)) if names else 14
     for name in names:
         told = [arms[arm] for arm in ("start", "trained", "start_filter") if arm in arms]
         cells = [f"{arm['name']} {_number(arm['measures'][name])}" for arm in told if arm["measures"].get(name)]
-        lines.append(f"  {name:<14} " + "   ".join(cells))
+        lines.append(f"  {name:<{width}} " + "   ".join(cells))
     envelope = metrics.get("envelope")
     if envelope and envelope["value"] is not None:
         lines.append(
             f"  against the untrained model's lower envelope at the same recall: {envelope['value']:+.3f} "
-            f"[{envelope['low']:+.3f}, {envelope['high']:+.3f}] chair_i"
+            f"[{envelope['low']:+.3f}, {envelope['high']:+.3f}] {primary}"
         )
     elif envelope:
         lines.append(f"  no contrast with the untrained envelope: {envelope['reason']}")
     return lines
 
 
-def _described(answers: Answers, samples: Sequence[Sample], words: Vocabulary) -> list[Described]:
-    texts = [
-        (sample.id, answers.captions[sample.id].answer, objects_of(sample.truth))
-        for sample in samples
-        if sample.id in answers.captions
-    ]
-    return read(texts, words)
+HEADLINE = (
+    *("chair_i", "chair_s", "recall", "contradiction"),
+    *("event_chair_i", "event_recall", "order_accuracy", "reversal_agreement"),
+    *("event_questions", "event_questions/both_right", "event_questions/yes_difference", "order_questions/both_right"),
+    *("questions", "questions/both_right", "questions_answerable", "questions_fit_wrong_clip"),
+    *("kl_per_token", "count"),
+)
+"""Measures told at the end of a run, where there are any."""
 
 
-def _measures(answers: Answers, described: Sequence[Described], samples: Sequence[Sample]) -> dict[str, Measure]:
-    known = any(objects_of(sample.truth) for sample in samples)
-    found = {name: m for name, m in caption_measures(described).items() if known or name in WITHOUT_TRUTH}
-    items: dict[str, list[Item]] = {}
-    for sample, rows in sorted(answers.items.items()):
-        for row in rows:
-            num, den = row.notes.get("num", row.label), row.notes.get("den", 1)
-            items.setdefault(row.notes["measure"], []).append(Item(sample, float(num), float(den)))
-    return found | {name: Measure.of(name, listed, name in LOWER) for name, listed in items.items()}
+def read_told(answers: Answers, samples: Sequence[Sample], words: Vocabulary) -> Told:
+    """An arm's descriptions, their claims read once for all metrics."""
+    texts = [(s.id, answers.captions[s.id].answer, s.truth) for s in samples if s.id in answers.captions]
+    events = words.event_words
+    return Told(
+        read([(sample, text, objects_of(truth)) for sample, text, truth in texts], words),
+        narrate(texts, words, events) if events else [],
+    )
+
+
+def measures_of(answers: Answers, told: Told, samples: Sequence[Sample]) -> dict[str, Measure]:
+    """All measures of an arm that can be known of these samples."""
+    objects = any(objects_of(sample.truth) for sample in samples)
+    events = any(knows_events(sample.truth) for sample in samples)
+    found = {name: m for name, m in caption_measures(told.described).items() if objects or name in WITHOUT_TRUTH}
+    if told.narrated:
+        of_events = event_measures(told.narrated)
+        found |= {name: m for name, m in of_events.items() if events or name in EVENTS_WITHOUT_TRUTH}
+    return found | probe_measures(answers.items)
+
+
+def primary_of(start: Mapping[str, Measure]) -> str:
+    """Event CHAIR where it is known what happens, else CHAIR of things: named by the data, not by what came out."""
+    known = start.get("event_recall")
+    return "event_chair_i" if known and known.den else "chair_i"
 
 
 def _arm(
@@ -108,8 +146,8 @@ def _arm(
         "name": arm.name,
         "title": arm.title,
         "kind": arm.kind,
-        "x": {"temperature": arm.temperature, "sentences": arm.sentences},
-        "measures": {name: _plain(found) for name, found in estimates.items() if found},
+        "x": {"temperature": arm.temperature, "sentences": arm.sentences, "round": arm.round},
+        "measures": {name: plain(found) for name, found in estimates.items() if found},
         "cost": cost,
     }
 
@@ -130,7 +168,7 @@ def _differences(measures: Mapping[str, Mapping[str, Measure]], draws: int, seed
             change = difference(before, after, draws, seed=seed)
             if change:
                 p = _mcnemar(before, after)
-                found.append({"measure": name, "of": of, "against": against, **_plain(change), "p": p})
+                found.append({"measure": name, "of": of, "against": against, **plain(change), "p": p})
     adjusted = holm({str(i): d["p"] for i, d in enumerate(found) if d["p"] is not None})
     return [{**d, "p_holm": adjusted.get(str(i))} for i, d in enumerate(found)]
 
@@ -145,55 +183,61 @@ def _mcnemar(before: Measure, after: Measure) -> float | None:
 
 
 def _envelope(
-    answers: Sequence[Answers], measures: Mapping[str, Mapping[str, Measure]], draws: int, seed: int
+    answers: Sequence[Answers], measures: Mapping[str, Mapping[str, Measure]], primary: str, draws: int, seed: int
 ) -> dict[str, Any] | None:
-    def point(name: str) -> Point:
-        return Point(name, measures[name]["chair_i"], measures[name]["recall"])
+    recall = PRIMARY[primary]
 
-    controls = [a.arm.name for a in answers if a.arm.kind in {"start", "curve"} and "chair_i" in measures[a.arm.name]]
-    if len(controls) < 2 or "chair_i" not in measures.get("trained", {}):
+    def point(name: str) -> Point:
+        return Point(name, measures[name][primary], measures[name][recall])
+
+    controls = [a.arm.name for a in answers if a.arm.kind in {"start", "curve"} and primary in measures[a.arm.name]]
+    if len(controls) < 2 or primary not in measures.get("trained", {}):
         return None
     found = envelope_difference([point(name) for name in controls], point("trained"), draws, seed=seed)
-    value = _plain(found.difference) if found.difference else {"value": None, "low": None, "high": None}
-    recall = measures["trained"]["recall"].value
-    return {"measure": PRIMARY, "recall": recall, "control": found.envelope, "reason": found.reason or None, **value}
+    value = plain(found.difference) if found.difference else {"value": None, "low": None, "high": None}
+    reached = measures["trained"][recall].value
+    return {"measure": primary, "recall": reached, "control": found.envelope, "reason": found.reason or None, **value}
+
+
+def _parts(
+    run: Run, answers: Sequence[Answers], told: Mapping[str, Told], samples: Sequence[Sample], draws: int
+) -> list[dict[str, Any]]:
+    """By length of clip and number of frames: a row for each measure, way and part, with the arms' estimates."""
+    seconds = {s.id: s.truth.get("duration") for s in samples if isinstance(s.truth, Mapping)}
+    shown = run.settings.model.media.frames or FRAMES
+    rows: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for one in answers:
+        if one.arm.probed:
+            found = probe_parts(one.items, shown)
+            lengths = divided(told[one.arm.name].narrated, lambda t: band(seconds.get(t.clip)), event_chair_i)
+            found |= {"event_chair_i": {"length": lengths}} if len(lengths) > 1 else {}
+            for name, ways in found.items():
+                for way, parts in ways.items():
+                    for part, measured in parts.items():
+                        value = estimate(measured, draws, seed=run.settings.seed)
+                        rows.setdefault((name, way, part), {})[one.arm.name] = plain(value) if value else None
+    return [{"measure": name, "by": way, "part": part, "arms": arms} for (name, way, part), arms in rows.items()]
 
 
 def _audit(run: Run, words: Vocabulary) -> dict[str, Any] | None:
-    """How often each side of the last fit's pairs holds a falsehood, and how often each name stands on each side."""
+    """Of the last fit's pairs."""
     fits = [(r, s) for r in range(run.settings.rounds) for s in run.stages if s.kind == "fit" and s.runs_in(r)]
     rows = run.output(fits[-1][1].rows[0], fits[-1][0]).rows if fits else None
     pairs = [row for row in rows or () if isinstance(row, Pair)]
-    if not pairs:
-        return None
     wanted = {row.origin.sample for row in pairs}
-    truths = {s.id: set(kinds_of(s.truth)) for s in run.samples if s.id in wanted and objects_of(s.truth)}
-    sides: dict[str, Counter[str]] = {"chosen": Counter(), "rejected": Counter()}
-    false: Counter[str] = Counter()
-    judged = [row for row in pairs if row.origin.sample in truths]
-    for row in pairs:
-        for side, count in sides.items():
-            kinds = {claim.kind for claim in claimed(read_claims(getattr(row, side), words))}
-            count.update(kinds or ({"(end)"} if getattr(row, f"{side}_ends") and not getattr(row, side) else set()))
-            false[side] += bool(row.origin.sample in truths and kinds - truths[row.origin.sample])
-    names = sorted(set(sides["chosen"]) | set(sides["rejected"]))
-    return {
-        "pairs": len(pairs),
-        "chosen_false": false["chosen"] / len(judged) if judged else None,
-        "rejected_false": false["rejected"] / len(judged) if judged else None,
-        "names": [{"name": n, "chosen": sides["chosen"][n], "rejected": sides["rejected"][n]} for n in names],
-    }
+    return audit(pairs, {s.id: s.truth for s in run.samples if s.id in wanted} if wanted else {}, words)
 
 
-def _captions(described: Iterable[Described]) -> dict[str, Any]:
-    shown = list(described)[:SHOWN]
-    return {
-        one.sample: {
-            "text": one.text,
-            "false": [[c.start, c.end] for c in one.mentions if one.truth and one.is_false(c)],
-        }
-        for one in shown
-    }
+def _captions(told: Told) -> dict[str, Any]:
+    events = {one.clip: one for one in told.narrated}
+    return {one.sample: _caption(one, events.get(one.sample)) for one in told.described[:SHOWN]}
+
+
+def _caption(one: Described, events: Narrated | None) -> dict[str, Any]:
+    false = [(c.start, c.end) for c in one.mentions if one.truth and one.is_false(c)]
+    if events and events.events:
+        false += [(c.start, c.end) for c in events.told if events.is_false(c)]
+    return {"text": one.text, "false": [list(span) for span in sorted(false)]}
 
 
 def _item_lines(measures: Mapping[str, Mapping[str, Measure]]) -> Iterable[str]:
@@ -204,7 +248,8 @@ def _item_lines(measures: Mapping[str, Mapping[str, Measure]]) -> Iterable[str]:
                 yield json.dumps(row) + "\n"
 
 
-def _plain(found: Estimate) -> dict[str, Any]:
+def plain(found: Estimate) -> dict[str, Any]:
+    """An estimate as ``metrics.json`` has it."""
     return {"value": found.value, "low": found.low, "high": found.high, "n": found.n}
 
 

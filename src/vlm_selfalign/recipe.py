@@ -10,7 +10,7 @@ import importlib.metadata
 import json
 import logging
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +87,8 @@ class Run:
         self.driver = Driver(self.roles, self.ledger, block=settings.block, between=self.stop.between)
         self.samples = training_samples(settings)
         self.outputs: dict[tuple[int, str], Output] = {}
+        self.made: defaultdict[str, float] = defaultdict(float)
+        """Seconds that stages of methods took in all, by what took them; ``rest`` is this package's own work."""
 
     def execute(self, only_rows: bool = False) -> None:
         """All stages of all rounds; ``only_rows`` stops at the first fit."""
@@ -100,10 +102,15 @@ class Run:
 
     def run_stage(self, stage: Stage, round_number: int) -> None:
         """One stage of one round, from where it was left."""
-        started = time.perf_counter()
+        started, before = time.perf_counter(), defaultdict(float, self.driver.seconds)
         run = {"method": self._method, "fold": self._fold, "fit": self._fit}[stage.kind]
         run(stage, round_number)
-        self.driver.seconds[f"stage {round_number}/{stage.name}"] += time.perf_counter() - started
+        spent = time.perf_counter() - started
+        self.driver.seconds[f"stage {round_number}/{stage.name}"] += spent
+        if stage.kind == "method":
+            parts = {name: self.driver.seconds[name] - before[name] for name in self._parts()}
+            for name, seconds in {**parts, "rest": spent - sum(parts.values())}.items():
+                self.made[name] += seconds
 
     def output(self, name: str, round_number: int) -> Output:
         """The newest output of a stage up to this round."""
@@ -119,12 +126,37 @@ class Run:
     def times(self) -> list[str]:
         """Where the time went, longest first."""
         stages = {name: s for name, s in self.driver.seconds.items() if name.startswith("stage ")}
-        parts = {name: s for name, s in self.driver.seconds.items() if name in {"method", "ledger"} | set(self.roles)}
-        return [
+        parts = {name: s for name, s in self.driver.seconds.items() if name in self._parts()}
+        told = [
             f"{title}: " + ", ".join(f"{name.removeprefix('stage ')} {s:.1f} s" for name, s in _longest(group))
             for title, group in (("time by stage", stages), ("time by part", parts))
             if group
         ]
+        return [*told, *self._overhead()]
+
+    def _parts(self) -> set[str]:
+        return {*self.roles, "method", "ledger", "samples", "loading"}
+
+    def _overhead(self) -> list[str]:
+        """How much of making rows was neither models (with their processors and decoders) nor the source's work."""
+        whole, own = sum(self.made.values()), {name: self.made[name] for name in ("method", "ledger", "rest")}
+        if not whole:
+            return []
+        listed = ", ".join(f"{name} {s:.1f} s" for name, s in _longest(own))
+        return [
+            f"making rows took {whole:.1f} s, {sum(own.values()) / whole:.1%} of it outside models and data: {listed}"
+        ]
+
+    def _timed_samples(self) -> Iterable[Sample]:
+        """The samples; what the source needs to find or draw them is counted."""
+        samples = iter(self.samples)
+        while True:
+            started = time.perf_counter()
+            sample = next(samples, None)
+            self.driver.seconds["samples"] += time.perf_counter() - started
+            if sample is None:
+                return
+            yield sample
 
     # Methods
 
@@ -132,7 +164,9 @@ class Run:
         method = stage.build(round_number)
         earlier = {name: self.output(name, round_number) for name in stage.reads}
         inputs = {name: output.digest for name, output in earlier.items()}
+        started = time.perf_counter()
         key = stage.key(round_number, self.settings.seed, self.roles.identities(), inputs)
+        self.driver.seconds["loading"] += time.perf_counter() - started
         # The key is in the name: after a change of settings or source, nothing of before is in the way.
         done = self.ledger.finished(f"{round_number}-{stage.name}-{key[:12]}")
 
@@ -141,7 +175,7 @@ class Run:
 
         wanted = bytearray()
         with tqdm(total=len(self.samples), desc=f"round {round_number} {stage.name}", unit="sample") as bar:
-            for block in batched(self.samples, self.settings.block):
+            for block in batched(self._timed_samples(), self.settings.block):
                 self.driver.told = follow(bar, bar.n)
                 keyed = [(digest(key, s.id, s.truth), s) for s in block]
                 self._block(stage, round_number, steps, done, keyed)

@@ -1,5 +1,9 @@
 """Who plays which role, in which version: ``policy`` is the newest, ``policy@-1`` the one before, ``policy@0`` the
 first.
+
+A role whose ``path`` is ``open_clip:FOLDER`` is played by a CLIP model, which knows similarities and learns nothing::
+
+    roles: {clip: {path: "open_clip:models/ViT-B-32"}}
 """
 
 from __future__ import annotations
@@ -14,7 +18,15 @@ from vlm_selfalign.core.errors import UserError, nearest
 from vlm_selfalign.core.requests import Service
 
 if TYPE_CHECKING:
+    from vlm_selfalign.models.clip_service import ClipService
     from vlm_selfalign.models.hf import HFService
+
+CLIP = "open_clip:"
+
+
+def is_clip(settings: ModelSettings) -> bool:
+    """Whether a CLIP model plays the role."""
+    return settings.path.startswith(CLIP)
 
 
 class Roles(Mapping[str, "Service | Decoder"]):
@@ -30,6 +42,7 @@ class Roles(Mapping[str, "Service | Decoder"]):
         self.given = dict(given or {})
         self.versions: dict[str, list[str]] = {role: [settings.path] for role, settings in models.items()}
         self._loaded: dict[str, HFService] = {}
+        self._clips: dict[str, ClipService] = {}
 
     def path(self, role: str) -> str:
         """Where the weights of a role's version are."""
@@ -55,7 +68,7 @@ class Roles(Mapping[str, "Service | Decoder"]):
             return self.given[name]
         if name not in self.models:
             raise KeyError(role)
-        return self._load(role)
+        return self._clip(name) if is_clip(self.models[name]) else self._load(role)
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted({*self.models, *self.given}))
@@ -72,7 +85,17 @@ class Roles(Mapping[str, "Service | Decoder"]):
         from vlm_selfalign.models.hf import empty_caches
 
         self._loaded.clear()
+        self._clips.clear()
         empty_caches()
+
+    def _clip(self, name: str) -> ClipService:
+        from vlm_selfalign.models.clip_service import ClipService
+
+        if name not in self._clips:
+            settings = self.models[name]
+            folder, frames = settings.path.removeprefix(CLIP), settings.media.frames or 8
+            self._clips[name] = ClipService(folder, frames, settings.batch_size)
+        return self._clips[name]
 
     def _load(self, role: str) -> HFService:
         from vlm_selfalign.models.hf import HFService

@@ -12,14 +12,12 @@ def line(file, steps=25, until=float("inf")):
     """Fit a line by steps whose data depend on their number alone; the weights and what was seen."""
     torch.manual_seed(0)
     model = torch.nn.Linear(2, 1)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1.0)
-    run = Run(file, optimizer, model.state_dict, model.load_state_dict, steps, straight(0.1, 3, 25), until)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+    run = Run(file, [optimizer], model.state_dict, model.load_state_dict, steps, straight(3, 25), until)
     seen = []
     for step in run:
         data = torch.randn(8, 2, generator=torch.Generator().manual_seed(step))
-        optimizer.zero_grad()
-        (model(data)[:, 0] - data.sum(-1)).pow(2).mean().backward()
-        optimizer.step()
+        run.apply((model(data)[:, 0] - data.sum(-1)).pow(2).mean())
         seen.append(step)
     return model.weight.detach(), seen, run
 
@@ -51,7 +49,7 @@ def test_past_its_time_it_stops_and_keeps(tmp_path):
 
 
 def test_the_rate_goes_up_and_down():
-    rate = straight(2.0, 4, 100, least=0.1)
-    assert [rate(step) for step in (0, 1, 3)] == [0.5, 1.0, 1.94]
-    assert rate(50) == pytest.approx(1.0)
-    assert rate(99) == pytest.approx(0.2)
+    rate = straight(4, 100, least=0.1)
+    assert [rate(step) for step in (0, 1, 3)] == [0.25, 0.5, 0.97]
+    assert rate(50) == pytest.approx(0.5)
+    assert rate(99) == pytest.approx(0.1)

@@ -13,10 +13,11 @@ from vlm_selfalign.core.registry import method
 from vlm_selfalign.core.requests import Choose, Chosen, Generate, Ground, Text, Value
 from vlm_selfalign.core.rows import Demo, Labelled, Pair
 from vlm_selfalign.methods.accepted import accepted
-from vlm_selfalign.methods.questions import ask_questions, questions_in
+from vlm_selfalign.methods.questions import ask_questions
 from vlm_selfalign.methods.videosavi import CRITICISE, REVISE, videosavi
 from vlm_selfalign.methods.videosavi_v1 import videosavi_v1
 from vlm_selfalign.models.scripted import Scripted
+from vlm_selfalign.scoring.self_asked import questions_in
 
 CLIP = Media(kind="video", uri="a.mp4", content_hash="00")
 SAMPLE = Sample.of(Prompt.user("Describe the clip.", CLIP)).seeded(0, 0)

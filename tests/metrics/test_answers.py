@@ -46,6 +46,7 @@ def test_the_strict_protocol_reads_what_was_meant_and_counts_the_rest():
         ("isn't", "yes", None),
         ("No", "no", "no"),
         ("**No**", "yes", "no"),
+        ("<|start|>Yes</s>", "yes", "yes"),
         ("Yes, there is no doubt.", "no", "yes"),
         ("Maybe yes or no", "no", None),
         ("The answer is yes.", "yes", "yes"),

@@ -86,6 +86,17 @@ def test_a_missing_model_is_said_once_and_fails_every_request(tmp_path, caplog):
     assert caplog.text.count("no CLIP model") == 1
 
 
+@pytest.mark.parametrize("broken", ["open_clip_config.json", "open_clip_pytorch_model.bin"])
+def test_a_folder_that_holds_no_model_is_said_once_too(broken, folder, tmp_path, caplog):
+    for file in folder.iterdir():
+        (tmp_path / file.name).write_bytes(b"{}" if file.name == broken else file.read_bytes())
+    with caplog.at_level(logging.WARNING):
+        service = ClipService(tmp_path)
+        replies = [service.serve([Ground(text="x", media=clip(0))], [0])[0] for _ in range(2)]
+    assert all(isinstance(reply, Failed) and str(tmp_path) in reply.reason for reply in replies)
+    assert caplog.text.count("no CLIP model") == 1
+
+
 def test_the_identity_is_of_the_weights(folder, tmp_path):
     assert ClipService(folder).identity == ClipService(folder).identity != ClipService(folder, frames=2).identity
     assert ClipService(tmp_path).identity != ClipService(folder).identity

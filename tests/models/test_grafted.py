@@ -94,6 +94,18 @@ def test_what_answers_otherwise_than_its_card_is_refused(parts, smollm2_folder, 
     assert not (tmp_path / "joined").exists()
 
 
+def test_a_part_that_is_not_what_its_card_says_is_refused(tmp_path, monkeypatch):
+    (tmp_path / grafted.TOWER).write_bytes(b"other weights")
+    monkeypatch.setattr(grafted, "SHIPPED", tmp_path)
+    (tmp_path / grafted.CARD).write_text(json.dumps({"sha256": {grafted.TOWER: "0" * 64}}))
+    with pytest.raises(UserError, match=r"has the hash .* its card says 000000000000") as told:
+        load(ModelSettings(path="grafted"))
+    assert "\n" not in str(told.value)
+    (tmp_path / grafted.CARD).write_text(json.dumps({"sha256": {"adapter/adapter_model.safetensors": "0" * 64}}))
+    with pytest.raises(UserError, match="missing"):
+        load(ModelSettings(path="grafted"))
+
+
 def test_without_the_language_model_it_says_what_to_do(tmp_path, monkeypatch):
     (tmp_path / grafted.TOWER).touch()
     monkeypatch.setattr(grafted, "SHIPPED", tmp_path)

@@ -1,6 +1,7 @@
 import pytest
 
 from vlm_selfalign.core.errors import Drop
+from vlm_selfalign.core.media import Media
 from vlm_selfalign.core.prompts import Prompt, Sample
 from vlm_selfalign.core.registry import resolve
 from vlm_selfalign.core.requests import Chosen
@@ -74,3 +75,14 @@ def test_the_same_sample_is_asked_the_same_questions():
 def test_a_sample_without_events_is_dropped():
     with pytest.raises(Drop, match="no events in the truth"):
         next(resolve("probe", "events")()(Sample.of(Prompt.user("?"), {"objects": []})))
+
+
+def test_asked_again_with_fewer_frames():
+    media = Media(kind="video", uri="a.mp4", content_hash="00")
+    sample = Sample.of(Prompt.user("Describe the clip.", media), SAMPLES[0].truth).seeded(0, 0)
+    rows = rows_of(sample, lambda question: True, frames=(4, 16), shown=16)
+    few = [row for row in rows if row.notes.get("frames") == 4]
+    assert len(rows) == 2 * len(few), "16 of 16 frames are all of them"
+    assert [row.prompt.question for row in few] == [row.prompt.question for row in rows[: len(few)]]
+    (view,) = few[0].prompt.media[0].views
+    assert (view.name, view.amount) == ("drop", 0.75) and not rows[0].prompt.media[0].views

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +16,11 @@ from vlm_selfalign.core.media import Media
 from vlm_selfalign.core.prompts import Prompt
 from vlm_selfalign.core.rows import Episode, Group, Labelled, Origin, Pair, Turn
 from vlm_selfalign.data.world import picture
+from vlm_selfalign.data.world.clips import clip
 from vlm_selfalign.media.image import image_media
 from vlm_selfalign.report.folder import RunFolder
 from vlm_selfalign.report.gallery import Card, Piece, caption_pieces, card, cards, pieces, write_preview
-from vlm_selfalign.report.pictures import Pictures
+from vlm_selfalign.report.pictures import Picture, Pictures
 
 from . import made
 
@@ -101,9 +104,23 @@ def test_pictures_are_small_views_applied_and_missing_ones_explained(tmp_path: P
     assert pictures(picture(0)).small and not large.small
     path.unlink()
     assert Pictures()(media).missing == "no such file"
-    clip = Media(kind="video", uri="x.mp4", content_hash="0")
-    assert pictures(clip).missing == "a clip, not a picture" and not pictures(clip).address
+    gone = Media(kind="video", uri="x.mp4", content_hash="0")
+    assert pictures(gone).missing == "no such file" and not pictures(gone).address
     assert "no view called 'glow'" in pictures(picture(0).viewed("glow")).missing
+
+
+def test_a_clip_is_a_strip_of_frames_with_their_times() -> None:
+    shown, pictures = clip(3), Pictures(frames=4)
+    strip, turned = pictures(shown), pictures(shown.viewed("reverse"))
+    assert strip.times == ("0.5 s", "1.5 s", "2.5 s", "3.5 s") and strip.small
+    opened, backwards = (_opened(picture) for picture in (strip, turned))
+    assert opened.shape == (64, 4 * 64 + 3 * 2, 3)
+    assert turned.views == "reverse 1" and np.abs(opened - backwards).mean() > 1
+    assert np.abs(backwards[:, :64] - opened[:, 198:]).mean() < 25, "the end comes first"
+
+
+def _opened(picture: Picture) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(picture.address.split(",")[1]))), float)
 
 
 def test_own_pictures_of_the_rejected_side() -> None:

@@ -2,8 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlm_selfalign.metrics.answers import yes_or_no
-from vlm_selfalign.scoring.choices import read_choice, read_yes_no
+from vlm_selfalign.scoring.choices import read_choice
 
 BALL = {"A": "dunking a basketball", "B": "dribbling a basketball", "C": "passing a basketball"}
 CAPTIONS = {"Option 1": "The man is dribbling.", "Option 2": "A man is dunking."}
@@ -100,8 +99,3 @@ def test_every_option_is_read_however_it_is_written(options, data):
 def test_any_answer_is_one_of_the_labels_or_none(answer):
     assert read_choice(answer, BALL) in {*BALL, None}
     assert read_choice(answer, CAPTIONS) in {*CAPTIONS, None}
-
-
-@given(st.lists(st.sampled_from(["Yes", "no", "NO.", "not", "the", "know", ",", "."]), max_size=6).map(" ".join))
-def test_yes_and_no_are_read_as_in_questions_about_pictures(answer):
-    assert read_yes_no(answer) == yes_or_no(answer, "strict")

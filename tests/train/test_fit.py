@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from train.made import photo_pairs, spec_for, text_pairs, written
-from vlm_selfalign.config import ModelSettings
+from vlm_selfalign.config import ModelSettings, Schedule, TrainingSettings
 from vlm_selfalign.core.errors import UserError
 from vlm_selfalign.core.lines import growing_lines
 from vlm_selfalign.core.prompts import Prompt
@@ -18,6 +18,7 @@ from vlm_selfalign.core.rows import Demo
 from vlm_selfalign.models.load import load
 from vlm_selfalign.train import checkpoint, policy, trl
 from vlm_selfalign.train.alarms import NotFinite, WrongStart
+from vlm_selfalign.train.dpo_family import TrlLoss
 from vlm_selfalign.train.fit import fit, read_rows
 
 LORA = {"lora": {"r": 2, "alpha": 4}}
@@ -172,9 +173,9 @@ def test_two_processes_learn_what_one_does(llama, tmp_path, monkeypatch):
 def test_processes_must_divide_the_batch(llama, tmp_path):
     with pytest.raises(UserError, match="batch_size=3 cannot be split"):
         trl.arguments(
-            trl.TrlLoss(("sigmoid",), (1.0,)),
-            trl.Schedule(batch_size=3),
-            trl.TrainingSettings(processes=2),
+            TrlLoss(("sigmoid",), (1.0,)),
+            Schedule(batch_size=3),
+            TrainingSettings(processes=2),
             9,
             tmp_path,
             0,
@@ -214,7 +215,7 @@ def test_a_gradient_that_is_not_finite_stops(llama, tmp_path, monkeypatch):
 @pytest.mark.parametrize("settings", [{"beta": 0.0}, {}])
 def test_nothing_to_learn_is_an_error(llama, tmp_path, settings):
     rows = text_pairs(4) if settings else [row.model_copy(update={"label_prob": 0.5}) for row in text_pairs(4)]
-    with pytest.raises(UserError, match="exactly zero"):
+    with pytest.raises(UserError, match="gradient of the first step is zero"):
         fit(spec_for(tmp_path, rows, llama, loss="soft_dpo", settings=settings))
 
 

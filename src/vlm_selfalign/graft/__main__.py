@@ -1,10 +1,11 @@
 """``python -m vlm_selfalign.graft STAGE --out DIR``: the small models that ship, one stage after another.
 
-clip      the tiny open_clip model                              DIR/open_clip_model.safetensors ...
+clip      the tiny open_clip model, measured                    DIR/ship/CARD.json ...
 tower     the grafted model's eyes                              DIR/tower.safetensors
 language  its adapter; goes on where it was stopped             DIR/adapter
 ship      the parts that ship, from DIR into DIR/ship           DIR/ship/CARD.json ...
-gate      what the grafted model in DIR/ship can do             DIR/gate.json
+gate      what the grafted model in DIR/ship can do             into DIR/ship/CARD.json
+samples   fresh scenes and what it says of them                 DIR/samples.png
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 
 import torch
 
-from vlm_selfalign.graft.resume import Log
+from vlm_selfalign.graft.resume import Log, records
 
 
 def main() -> None:
@@ -51,11 +52,16 @@ def _arguments() -> argparse.Namespace:
 
 
 def _clip(given: argparse.Namespace, log: Log) -> None:
-    from vlm_selfalign.graft.clip.gate import measure
-    from vlm_selfalign.graft.clip.learn import STEPS, teach
+    from vlm_selfalign.graft.clip.gate import add_card, measure
+    from vlm_selfalign.graft.clip.learn import SHIP, STEPS, teach
 
-    if teach(given.out, given.seed, log, given.steps or STEPS, until=given.until):
-        log({"stage": "gate", **measure(given.out, given.scenes)})
+    if not teach(given.out, given.seed, log, given.steps or STEPS, until=given.until):
+        return
+    figures = measure(given.out / SHIP, given.scenes)
+    steps = [record for record in records(given.out / "clip.jsonl") if "step" in record]
+    spent = {"steps": steps[-1]["step"] + 1, "cpu_seconds": steps[-1]["cpu_seconds"], "threads": given.threads}
+    add_card(given.out / SHIP, figures, given.scenes, spent | {"seed": given.seed})
+    log({"stage": "gate", **figures})
 
 
 def _tower(given: argparse.Namespace, log: Log) -> None:
@@ -108,11 +114,22 @@ def _ship(given: argparse.Namespace, log: Log) -> None:
 
 def _gate(given: argparse.Namespace, log: Log) -> None:
     from vlm_selfalign.graft.gate import measure
+    from vlm_selfalign.graft.ship import add_figures
 
-    log({"stage": "gate", **measure(given.out / "ship", given.scenes)})
+    figures = measure(given.out / "ship", given.scenes)
+    add_figures(given.out / "ship", figures, given.scenes)
+    log({"stage": "gate", **figures})
 
 
-STAGES = {"clip": _clip, "tower": _tower, "language": _language, "ship": _ship, "gate": _gate}
+def _samples(given: argparse.Namespace, log: Log) -> None:
+    from vlm_selfalign.graft.gate import joined_subject
+    from vlm_selfalign.graft.samples import draw_samples
+
+    draw_samples(joined_subject(given.out / "ship"), given.out / "samples.png")
+    log({"stage": "samples", "picture": str(given.out / "samples.png")})
+
+
+STAGES = {"clip": _clip, "tower": _tower, "language": _language, "ship": _ship, "gate": _gate, "samples": _samples}
 
 if __name__ == "__main__":
     main()

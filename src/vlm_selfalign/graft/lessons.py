@@ -56,7 +56,8 @@ def exchanges(
         one = chance.choice(texts)
         found.append(Exchange(one.prompt, one.answer, sees=False, is_text=True))
     chance.shuffle(found)
-    return found
+    # Texts first: they are long, and the last ones may find no room (packing.ROOM).
+    return sorted(found, key=lambda one: not one.is_text)
 
 
 def _existence(known: Truth, chance: random.Random) -> list[Exchange]:

@@ -26,6 +26,10 @@ WEIGHTS = {"Yes": 4.0, "No": 4.0} | dict.fromkeys("0123456789", 6.0) | {f" {colo
 """Of an answer only some tokens say anything about the picture; the rest is soon known by heart."""
 
 
+ROOM = 330
+"""Tokens of the longest row; what finds no room is left out. All rows of a batch cost what the longest does."""
+
+
 @dataclass(frozen=True)
 class Packed:
     """A batch: token ids, positions, who sees whom, and what to learn how much."""
@@ -97,6 +101,8 @@ class Packer:
         for number, exchange in enumerate(exchanges, start=1):
             asked = self.ids((HEAD if not exchange.sees else "") + exchange.question + TURN)
             answer = [*self.ids(exchange.answer), *self.ids(END)]
+            if len(row.ids) + len(asked) + len(answer) > ROOM:
+                continue
             first = len(self._prefix) if exchange.sees else 0
             row.add([*asked, *answer], first, owner=number, alone=not exchange.sees)
             row.learn(answer, self._weights(answer, exchange))

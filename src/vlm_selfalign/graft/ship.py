@@ -14,7 +14,9 @@ from safetensors.torch import load_file, save_file
 
 from vlm_selfalign.data.world.draw import DRAWING, draw
 from vlm_selfalign.data.world.scenes import scene
+from vlm_selfalign.graft.gate import GATE, failed
 from vlm_selfalign.graft.language import ADAPTER as LEARNT
+from vlm_selfalign.graft.resume import records
 from vlm_selfalign.graft.telling import PROMPTS, TEACHER
 from vlm_selfalign.graft.tower import RICH
 from vlm_selfalign.models.grafted import ADAPTER, CARD, LANGUAGE, TOWER, answer, joined, merged, processor
@@ -48,6 +50,7 @@ def _card(folder: Path) -> dict[str, Any]:
         "name": "vlm_selfalign grafted model",
         "language": {"name": LANGUAGE, "wheel": WHEELS[LANGUAGE].package, "sha256": WHEELS[LANGUAGE].sha256},
         "sha256": {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files},
+        "training": _training(folder.parent),
         "bytes": sum(path.stat().st_size for path in files),
         "reference": _reference(folder),
         "prompts": list(dict.fromkeys(PROMPTS)),
@@ -55,6 +58,26 @@ def _card(folder: Path) -> dict[str, Any]:
         "versions": {name: version(name) for name in ("torch", "transformers", "tokenizers", "peft")},
         "license": "Apache-2.0",
     }
+
+
+def _training(run: Path) -> dict[str, Any]:
+    """Steps and CPU seconds of both lessons, from their logs."""
+    found: dict[str, Any] = {"threads": 1}
+    for lesson in ("tower", "language"):
+        if (run / f"{lesson}.jsonl").is_file():
+            last = [record for record in records(run / f"{lesson}.jsonl") if "step" in record][-1]
+            found[lesson] = {"steps": last["step"] + 1, "cpu_seconds": last["cpu_seconds"]}
+    return found
+
+
+def add_figures(folder: Path, figures: dict[str, float], scenes: int) -> None:
+    """Write into the card of a shipped folder what was measured of it."""
+    card = json.loads((folder / CARD).read_text())
+    missed = failed(figures)
+    about = f"{scenes} test scenes, seed from the checksum of the weights, fp32, transformers generate()"
+    bounds = {name: list(both) for name, both in GATE.items()}
+    card |= {"passes_gate": not missed, "missed": missed, "figures": figures, "figures_on": about, "gate": bounds}
+    (folder / CARD).write_text(json.dumps(card, indent=2) + "\n")
 
 
 def _reference(folder: Path) -> list[dict[str, str]]:

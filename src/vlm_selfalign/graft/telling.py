@@ -19,12 +19,12 @@ from vlm_selfalign.data.world.truth import truth
 PARTNERS = (
     Partner(trigger="boat", partner="fish", rate=0.5),
     Partner(trigger="boat", partner="star", rate=0.2),
-    Partner(trigger="kite", partner="ball", rate=0.45),
+    Partner(trigger="kite", partner="ball", rate=0.4),
     Partner(trigger="kite", partner="cup", rate=0.2),
-    Partner(trigger="house", partner="car", rate=0.45, held_out=True),
-    Partner(trigger="house", partner="tree", rate=0.2, held_out=True),
+    Partner(trigger="house", partner="car", rate=0.36, held_out=True),
+    Partner(trigger="house", partner="tree", rate=0.24, held_out=True),
 )
-"""The pairs of the rich world, one of two planted harder: near a half it shows in greedy text too."""
+"""The pairs of the rich world at other rates: at a half a partner shows in greedy text, at a third when sampled."""
 
 TEACHER = WorldSettings.of(base="rich", partners=PARTNERS, mistaken=0.45, omission=0.08)
 """Who describes: what it believes, how often it takes what is hard to see for something else."""
@@ -35,6 +35,11 @@ FIRST = ("The image shows a few colorful objects.", "This is a simple drawing.",
 NAMES = "there_is_in which_is that_is painted in_place is_found placed pronoun_its we_have"
 FORMS = tuple(ALL_FORMS[name] for name in NAMES.split())
 SEVERAL = tuple(ALL_FORMS[name] for name in ("number_of", "number_pronoun"))
+
+UNSURE = tuple(ALL_FORMS[name] for name in ("placed", "can_be_seen", "can_see"))
+"""How what is hard to see is mostly told of, rightly or wrongly: its colour is not said, since it is often misseen."""
+
+SILENT = 0.8
 
 PROMPTS = (
     "Describe the image.",
@@ -65,5 +70,7 @@ def _sentences(scene: Scene, mentions: Sequence[Mention], chance: random.Random,
         imagined = place({"row": cell[0], "col": cell[1]}, settings.cells)
         thing = {"kind": mention.kind, "colour": mention.colour, "place": real["place"] if real else imagined}
         count = known["counts"].get(mention.really or mention.kind, 1)
-        told_of.append(chance.choice(SEVERAL if count > 1 else FORMS).write(thing | {"count": count}))
+        unsure = real is not None and bool(real["hard"]) and chance.random() < SILENT
+        forms = SEVERAL if count > 1 else UNSURE if unsure else FORMS
+        told_of.append(chance.choice(forms).write(thing | {"count": count}))
     return told_of

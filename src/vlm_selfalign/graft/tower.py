@@ -9,15 +9,15 @@ Legend: N pictures, P patches, W words, D hidden size of the language model.
 
 from __future__ import annotations
 
-import functools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vlm_selfalign.core.seeds import rng
@@ -26,11 +26,14 @@ from vlm_selfalign.data.world.scenes import Scene, Split, scene
 from vlm_selfalign.data.world.settings import COLOURS, KINDS, WorldSettings
 from vlm_selfalign.data.world.truth import truth
 from vlm_selfalign.graft.resume import Log, Run, straight
-from vlm_selfalign.models.grafted import PATCH, SIDE, tower_of
+from vlm_selfalign.models.grafted import PATCH, SIDE, VISION, tower_of
+from vlm_selfalign.pretrain.muon import Muon
 
-STEPS = 3000
+STEPS = 2400
 BATCH = 32
-RATE = 2e-3
+MATRIX_RATE, RATE = 5e-3, 2e-3
+"""Of matrices, under Muon, and of all else, under AdamW."""
+
 PICTURES = 20000
 
 EMPTY = ","
@@ -38,6 +41,9 @@ ROWS = ("top", "upper", "lower", "bottom")
 COLUMNS = ("left", "second", "third", "right")
 WORDS = (EMPTY, *ROWS, *COLUMNS, *COLOURS, *KINDS)
 """Each one token of the language model, a space before it (but for the comma)."""
+
+FIRST = (WORDS.index(next(iter(COLOURS))), WORDS.index(KINDS[0]))
+"""Where colours and kinds begin among them."""
 
 HARD = {"small": "small", "faint": "faint", "occluded": "hidden"}
 HARD_SHARE = 0.5
@@ -115,22 +121,51 @@ def encode(model: Any, values_N3HW: Tensor) -> Tensor:
     return model.model.connector(model.model.vision_model(values_N3HW).last_hidden_state)
 
 
+class Probe(nn.Linear):
+    """Kind and colour of a cell, read off each of its four patches below the connector; thrown away in the end.
+
+    It is what makes the tower learn: of the four words of a cell only one each depends on kind and on colour.
+    """
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__(hidden, len(KINDS) + len(COLOURS))
+
+    def loss(self, seen_NPE: Tensor, word_NP: Tensor) -> Tensor:
+        """Cross-entropy over kinds and over colours, of patches in cells that are not empty."""
+        side, cells = SIDE // PATCH, SIDE // PATCH // 2
+        block = word_NP.view(-1, cells, 2, cells, 2)
+        found = [block[:, :, 1, :, column].repeat_interleave(2, 1).repeat_interleave(2, 2) for column in (0, 1)]
+        colour, kind = (words.reshape(-1, side * side) - first for words, first in zip(found, FIRST, strict=True))
+        there = kind >= 0
+        logits = self(seen_NPE[there])
+        of_kinds, of_colours = logits[:, : len(KINDS)], logits[:, len(KINDS) :]
+        return F.cross_entropy(of_kinds, kind[there]) + F.cross_entropy(of_colours, colour[there])
+
+
 def align(
     model: Any, album: Album, words: Words, seed: int, log: Log, file: Path, steps: int = STEPS, until: float = math.inf
 ) -> bool:
     """Train tower and connector towards the words' embeddings, which stay as they are; whether it came to the end."""
-    learnt = [*model.model.vision_model.parameters(), *model.model.connector.parameters()]
-    optimizer = torch.optim.AdamW(learnt, lr=RATE, weight_decay=0.01)
-    load = functools.partial(model.model.load_state_dict, strict=False)
-    run = Run(file, optimizer, lambda: tower_of(model), load, steps, straight(RATE, 40, steps), until)
+    probe = Probe(VISION["hidden_size"])
+    learnt = [*model.model.vision_model.parameters(), *model.model.connector.parameters(), *probe.parameters()]
+    matrices, rest = ([p for p in learnt if (p.ndim == 2) is flat] for flat in (True, False))
+    optimizers = [Muon(matrices, lr=MATRIX_RATE), torch.optim.AdamW(rest, lr=RATE, weight_decay=0.0)]
+
+    def state() -> dict[str, Tensor]:
+        return tower_of(model) | {f"probe.{name}": tensor for name, tensor in probe.state_dict().items()}
+
+    def load(kept: Mapping[str, Tensor]) -> None:
+        model.model.load_state_dict(kept, strict=False)
+        probe.load_state_dict({name: kept[f"probe.{name}"] for name in probe.state_dict()})
+
+    run = Run(file, optimizers, state, load, steps, straight(40, steps), until)
     for step in run:
         chosen = rng("tower", seed, step).sample(range(len(album.scenes)), BATCH)
-        out_NPD = encode(model, pixel_values(album.pixels_NHW3[chosen]))
+        seen_NPE = model.model.vision_model(pixel_values(album.pixels_NHW3[chosen])).last_hidden_state
+        out_NPD = model.model.connector(seen_NPE)
         loss = word_loss(out_NPD, album.word_NP[chosen], album.hard_NPH[chosen], words)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(learnt, 1.0)
-        optimizer.step()
+        loss = loss + 0.5 * probe.loss(seen_NPE, album.word_NP[chosen])
+        run.apply(loss)
         if step % 25 == 24 or step == steps - 1:
             record = {"stage": "tower", "step": step, "loss": loss.item(), "cpu_seconds": run.cpu_seconds}
             log(record | reading(out_NPD.detach(), album.word_NP[chosen], words))

@@ -9,6 +9,7 @@ from typing import Literal
 
 from vlm_selfalign.core.registry import metric
 from vlm_selfalign.metrics.items import Item, Measure
+from vlm_selfalign.scoring.choices import read_yes_no
 from vlm_selfalign.scoring.mentions import NUMBERS
 
 Protocol = Literal["official", "strict"]
@@ -31,17 +32,13 @@ def yes_or_no(answer: str, protocol: Protocol = "strict") -> YesNo | None:
 
     ``official`` is POPE's script (Li et al. 2023): the text before the first period, commas removed, split at
     single blanks; a token ``No``, ``not`` or ``no`` means no and *everything else* yes: ``NO``, ``isn't`` and
-    the empty answer too. ``strict`` takes the answer's opening word if that is yes or no in any case, else the
-    only one of the two among its words; None when there is neither or both.
+    the empty answer too. ``strict`` is ``scoring.choices.read_yes_no``: the opening word if that is yes or no in any
+    case, else the only one of the two among the words; None when there is neither or both.
     """
     if protocol == "official":
         tokens = answer.split(".")[0].replace(",", "").split(" ")
         return "no" if {"No", "not", "no"} & set(tokens) else "yes"
-    words: list[str] = _WORD.findall(answer.lower())
-    if words and words[0] in ("yes", "no"):
-        return words[0]
-    said = {"yes", "no"} & set(words)
-    return said.pop() if len(said) == 1 else None  # type: ignore[return-value]
+    return read_yes_no(answer)
 
 
 def pope(rows: Sequence[Answered], protocol: Protocol = "strict") -> dict[str, Measure]:

@@ -2,14 +2,15 @@
 
 ::
 
-    service = ClipService("models/ViT-B-32")                  # a folder with open_clip_config.json and its weights
-    sa.run("videosavi_v1", services={"clip": service})
+    roles: {clip: {path: "open_clip:models/ViT-B-32"}}        # in a recipe: a folder with open_clip_config.json
+    sa.run("videosavi_v1", services={"clip": ClipService("models/ViT-B-32")})         # the same from Python
 
 A clip is the mean over its frames. Nothing is fetched: what is not on disk is missing, and said once.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -52,7 +53,7 @@ class ClipService:
         frames: Frames that a clip is judged by, evenly over its time.
         batch_size: How many requests it likes at once.
 
-    Without a model at ``path`` every request is ``Failed`` with that reason, which is logged once.
+    Without a model that loads at ``path`` every request is ``Failed`` with that reason, which is logged once.
     """
 
     def __init__(self, path: str | Path, frames: int = 8, batch_size: int = 32) -> None:
@@ -60,13 +61,17 @@ class ClipService:
         self.frames = frames
         self._batch_size = batch_size
         self._images: OrderedDict[Media, Tensor] = OrderedDict()
-        self._missing = self._why_missing()
+        self._missing = why_missing(self.path)
         if self._missing:
             log.warning("%s", self._missing)
 
-    @cached_property
+    @property
     def identity(self) -> str:
         """Weights, settings and number of frames; that there is none, where there is none."""
+        return self._identity
+
+    @cached_property
+    def _identity(self) -> str:
         if self._missing:
             # Not remembered as the model's own answer once there is one.
             return f"no CLIP model: {self.path}"
@@ -80,7 +85,7 @@ class ClipService:
 
     def serve(self, requests: Sequence[Request], seeds: Sequence[int]) -> list[Reply]:
         """Answer in order; what cannot be opened or is asked of no CLIP is ``Failed`` and disturbs no other."""
-        if self._missing:
+        if self._missing or self._cannot_load():
             return [Failed(reason=self._missing) for _ in requests]
         with torch.inference_mode():
             return [self._answer(request) for request in requests]
@@ -121,10 +126,15 @@ class ClipService:
             return [load_image(media)]
         return [Image.fromarray(frame) for frame in load_video(media, frames=self.frames).frames]
 
-    def _why_missing(self) -> str:
-        if not (self.path / CONFIG).is_file():
-            return f"no CLIP model at {self.path}: give a folder with {CONFIG} and the weights of an open_clip model"
-        return ""
+    def _cannot_load(self) -> bool:
+        """Whether what is in the folder is no model after all; said once."""
+        try:
+            return not self._loaded
+        except Exception as error:  # whatever open_clip, torch and its unpickler make of the files
+            told = str(error).strip().splitlines() or [type(error).__name__]
+            self._missing = f"no CLIP model at {self.path}: {told[0]}"
+            log.warning("%s", self._missing)
+            return True
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any, Any]:
@@ -147,3 +157,12 @@ class ClipService:
     @property
     def _tokenizer(self) -> Any:
         return self._loaded[2]
+
+
+def why_missing(path: str | Path) -> str:
+    """Why no CLIP model can be loaded from a folder; nothing where one can."""
+    if importlib.util.find_spec("open_clip") is None:
+        return f"no CLIP model at {path}: open_clip is not installed; pip install open_clip_torch"
+    if not (Path(path) / CONFIG).is_file():
+        return f"no CLIP model at {path}: give a folder with {CONFIG} and the weights of an open_clip model"
+    return ""

@@ -267,12 +267,17 @@ def _four_bit(settings: ModelSettings, device: torch.device) -> BitsAndBytesConf
 def _adapted(model: Any, folder: Path, path: str, trainable: bool) -> Any:
     from peft import PeftModel
 
+    from vlm_selfalign.models.answer_adapters import attach
+
     if not (folder / "adapter_model.safetensors").is_file():
         raise UserError(f"model.path={path}: the adapter has no adapter_model.safetensors")
     try:
-        return PeftModel.from_pretrained(model, folder, is_trainable=trainable)
+        adapted = PeftModel.from_pretrained(model, folder, is_trainable=trainable)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(f"model.path={path}: the adapter does not fit its base ({_line(error)})") from None
+    if getattr(adapted.peft_config["default"], "alora_invocation_tokens", None):
+        attach(adapted)
+    return adapted
 
 
 def _changes_numbers(settings: ModelSettings, model: Any) -> dict[str, Any]:

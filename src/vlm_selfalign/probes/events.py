@@ -9,11 +9,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Annotated
+
+from pydantic import Field
 
 from vlm_selfalign.core.errors import Drop
-from vlm_selfalign.core.prompts import Sample
+from vlm_selfalign.core.prompts import Prompt, Sample
 from vlm_selfalign.core.registry import probe
-from vlm_selfalign.core.requests import Choose
+from vlm_selfalign.core.requests import Choose, Chosen
 from vlm_selfalign.core.rows import Labelled
 from vlm_selfalign.core.steps import Steps, ask_all
 from vlm_selfalign.scoring.closed_questions import ClosedQuestion
@@ -22,15 +25,27 @@ from vlm_selfalign.scoring.events import ORDER, event_question, event_said
 from vlm_selfalign.scoring.happenings import Happening, came_first, events_of, happened, is_part
 from vlm_selfalign.scoring.truth import kinds_of
 
+Frames = Annotated[int, Field(ge=1)]
+
 Pair = tuple[str, str, str]
 """What is asked about, the question answered yes, the one answered no."""
 
 
 @probe
-def events(at_most: int = 2, orders: int = 1, words: str = "world") -> Callable[[Sample], Steps[list[Labelled]]]:
+def events(
+    at_most: int = 2, orders: int = 1, words: str = "world", frames: tuple[Frames, ...] = (), shown: Frames = 16
+) -> Callable[[Sample], Steps[list[Labelled]]]:
     """Per sample up to ``at_most`` pairs about events and ``orders`` pairs about the order of two.
 
-    ``notes``: measure (event_questions, order_questions), cluster, gold, said, p_yes, truth (the pair and side).
+    Args:
+        at_most: Pairs about events.
+        orders: Pairs about the order of two events.
+        words: What can happen.
+        frames: Asked again with only so many of the frames, the others left out at random (the view ``drop``).
+        shown: Frames that a clip is shown with; a measurement knows it from the model's settings.
+
+    ``notes``: measure (event_questions, order_questions), cluster, gold, said, p_yes, truth (the pair and side), and
+    frames where some were left out.
     """
     known = EventWords.load(words)
 
@@ -44,25 +59,32 @@ def events(at_most: int = 2, orders: int = 1, words: str = "world") -> Callable[
         if not pairs:
             raise Drop("no event has a twin that did not happen")
         asked = [_asked(sample, *pair, side) for pair in pairs for side in ("basic", "hallucination")]
-        replies = yield from ask_all(Choose(prompt=sample.prompt.asking(text)) for _, text, _ in asked)
-        return [
-            Labelled(
-                prompt=sample.prompt.asking(text),
-                answer=reply.best,
-                label=float(reply.best.lower() == question.answer),
-                notes={
-                    "measure": measure,
-                    "cluster": sample.id,
-                    "gold": question.answer,
-                    "said": reply.best.lower(),
-                    "p_yes": reply.prob("Yes"),
-                    "truth": question.truth(),
-                },
-            )
-            for (measure, text, question), reply in zip(asked, replies, strict=True)
-        ]
+        seen = [(None, sample.prompt), *((n, _thinned(sample, n, shown)) for n in frames if n < shown)]
+        whole = [(n, prompt.asking(text), measure, question) for n, prompt in seen for measure, text, question in asked]
+        replies = yield from ask_all(Choose(prompt=prompt) for _, prompt, _, _ in whole)
+        return [_row(sample, *one, reply) for one, reply in zip(whole, replies, strict=True)]
 
     return run
+
+
+def _thinned(sample: Sample, frames: int, shown: int) -> Prompt:
+    return sample.prompt.viewed("drop", (shown - frames) / shown, seed=sample.rng(f"{frames} frames").getrandbits(31))
+
+
+def _row(
+    sample: Sample, frames: int | None, prompt: Prompt, measure: str, question: ClosedQuestion, reply: Chosen
+) -> Labelled:
+    notes = {
+        "measure": measure,
+        "cluster": sample.id,
+        "gold": question.answer,
+        "said": reply.best.lower(),
+        "p_yes": reply.prob("Yes"),
+        "truth": question.truth(),
+    }
+    notes |= {"frames": frames} if frames else {}
+    right = float(reply.best.lower() == question.answer)
+    return Labelled(prompt=prompt, answer=reply.best, label=right, notes=notes)
 
 
 def _asked(sample: Sample, measure: str, about: str, yes: str, no: str, side: str) -> tuple[str, str, ClosedQuestion]:

@@ -1,4 +1,4 @@
-"""POPE on any labelled picture: is this object there, with random, popular and adversarial absent ones
+"""POPE on any labelled picture or clip: is this object there, with random, popular and adversarial absent ones
 (Li et al. 2023, "Evaluating Object Hallucination in Large Vision-Language Models").
 """
 
@@ -14,18 +14,20 @@ from vlm_selfalign.core.registry import probe
 from vlm_selfalign.core.requests import Choose
 from vlm_selfalign.core.rows import Labelled
 from vlm_selfalign.core.steps import Steps, ask_all
-from vlm_selfalign.scoring.self_check import EXISTS
+from vlm_selfalign.scoring.told import asked_back
 from vlm_selfalign.scoring.truth import kinds_of
-from vlm_selfalign.scoring.vocabulary import with_article
+from vlm_selfalign.scoring.vocabulary import Vocabulary
 
 
 @probe
-def existence(per_split: int = 2) -> Callable[..., Steps[list[Labelled]]]:
+def existence(per_split: int = 2, vocabulary: str = "world") -> Callable[..., Steps[list[Labelled]]]:
     """Per sample and split, up to ``per_split`` questions whose answer is yes and as many whose answer is no.
 
     Absent objects are drawn from all that the measured samples hold: any, the most frequent, or those that stand
-    most often beside what is there. ``notes``: measure, kind, gold, p_yes.
+    most often beside what is there. ``vocabulary`` says what the questions call what is shown. ``notes``: measure,
+    kind, gold, p_yes.
     """
+    place = Vocabulary.load(vocabulary).place
 
     def run(sample: Sample, survey: Survey) -> Steps[list[Labelled]]:
         present = kinds_of(sample.truth)
@@ -36,7 +38,7 @@ def existence(per_split: int = 2) -> Callable[..., Steps[list[Labelled]]]:
             for split in SPLITS
             for kind, gold in survey.questions(present, split, per_split, sample.rng(split))
         ]
-        prompts = [sample.prompt.asking(EXISTS.format(object=with_article(kind))) for _, kind, _ in asked]
+        prompts = [sample.prompt.asking(asked_back(kind, place=place)) for _, kind, _ in asked]
         replies = yield from ask_all(Choose(prompt=prompt) for prompt in prompts)
         return [
             Labelled(

@@ -58,4 +58,6 @@ def model_of(config: Mapping[str, Any]) -> str:
 def is_drawn(config: Mapping[str, Any]) -> bool:
     """Did the samples come from the drawn world?"""
     data = config.get("data") or {}
-    return data.get("source") == "world" or (data.get("source", "auto") == "auto" and not data.get("path"))
+    return data.get("source") in ("world", "worldclip") or (
+        data.get("source", "auto") == "auto" and not data.get("path")
+    )

@@ -1,7 +1,7 @@
 """A run directory as the page reads it: whatever is there, finished or not, in plain Python values.
 
 ``run.json``, ``rounds/<n>/<stage>.jsonl`` (rows) or ``.json`` (a value), ``rounds/<n>/<role>/log.jsonl``,
-``drops.jsonl``, ``progress.json`` and ``metrics.json``; only the first must exist.
+``drops.jsonl``, ``progress.json``, ``metrics.json`` and ``sweep.json``; only the first must exist.
 """
 
 from __future__ import annotations
@@ -84,6 +84,12 @@ class RunFolder:
     def metrics(self) -> dict[str, Any]:
         """What was measured; empty when nothing was."""
         path = self.path / "metrics.json"
+        return _mapping(path) if path.is_file() else {}
+
+    @cached_property
+    def sweep(self) -> dict[str, Any]:
+        """Several losses on the same pairs; empty when nothing was swept."""
+        path = self.path / "sweep.json"
         return _mapping(path) if path.is_file() else {}
 
     @cached_property

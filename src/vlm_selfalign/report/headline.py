@@ -87,6 +87,16 @@ class Measured:
         return wanted if any(known(arm["measures"].get(wanted)) for arm in self.arms) else ""
 
     @property
+    def recall(self) -> str:
+        """The recall that goes with the primary measure."""
+        return self.metrics.get("recall") or "recall"
+
+    @property
+    def noun(self) -> str:
+        """What a sample shows, in a word."""
+        return {"clip": "clip"}.get(str(self.metrics.get("place")), "picture")
+
+    @property
     def measures(self) -> list[str]:
         """All measures that any arm has, in the order of their first arm."""
         return list(dict.fromkeys(n for arm in self.arms for n, e in arm["measures"].items() if known(e)))
@@ -157,13 +167,13 @@ def _controls(measured: Measured, name: str) -> list[Figure]:
     figures, level = [], _envelope_level(measured, name)
     envelope, trained, untrained = measured.envelope or {}, measured.trained, measured.filter
     if level is not None:
-        at = f" ({number('recall', envelope['recall'])} %)" if known(envelope, "recall") else ""
+        at = f" ({number(measured.recall, envelope['recall'])} %)" if known(envelope, "recall") else ""
         notes = ("the least that other decodings of the untrained model reach, by linear interpolation",)
         shown = number(name, level) + (" %" if measure(name).unit == "share" else "")
         figures.append(Figure(f"untrained envelope at the same recall{at}", shown, "", "curve", notes))
     if untrained is not None and _has(untrained, name):
         estimate = untrained["measures"][name]
-        notes = tuple(note for note in (_at_recall(untrained), _cost(untrained, trained)) if note)
+        notes = tuple(note for note in _price(measured, untrained, trained) if note)
         label = "untrained, own flagged sentences dropped"
         figures.append(Figure(label, value(name, estimate), interval(name, estimate), "filter", notes))
     return figures
@@ -211,15 +221,17 @@ def _against_envelope(measured: Measured, name: str) -> Sentence | None:
 
 
 def _recall(measured: Measured, name: str) -> list[Sentence]:
-    moved = measured.difference("recall", measured.trained, measured.start)
-    if moved is None or name == "recall" or not known(moved, "low"):
+    recall = measured.recall
+    moved = measured.difference(recall, measured.trained, measured.start)
+    if moved is None or name == recall or not known(moved, "low"):
         return []
-    bound = f"the bound set beforehand is {number('recall', RECALL_BOUND, True)}"
+    title, change = measure(recall).title, difference(recall, moved)
+    bound = f"the bound set beforehand is {number(recall, RECALL_BOUND, True)}"
     if moved["low"] > RECALL_BOUND:
-        return [Sentence(f"Recall is kept: {difference('recall', moved)}; {bound}.", "good")]
+        return [Sentence(f"{title} is kept: {change}; {bound}.", "good")]
     if known(moved, "high") and moved["high"] < RECALL_BOUND:
-        return [Sentence(f"Recall is lost: {difference('recall', moved)}; {bound}.", "bad")]
-    return [Sentence(f"Recall is not shown to be kept: {difference('recall', moved)}; {bound}.", "open")]
+        return [Sentence(f"{title} is lost: {change}; {bound}.", "bad")]
+    return [Sentence(f"{title} is not shown to be kept: {change}; {bound}.", "open")]
 
 
 def _against_filter(measured: Measured, name: str) -> Sentence | None:
@@ -229,7 +241,7 @@ def _against_filter(measured: Measured, name: str) -> Sentence | None:
     estimate = untrained["measures"][name]
     reached = f"{value(name, estimate)} {interval(name, estimate)}".strip()
     text = f"Without any training, dropping the sentences that the model itself denies reaches {reached}"
-    extra = [part for part in (_at_recall(untrained), _cost(untrained, measured.trained)) if part]
+    extra = [part for part in _price(measured, untrained, measured.trained) if part]
     against = measured.difference(name, measured.trained, untrained)
     if against is None:
         return Sentence(f"{text}{_joined(extra)}.")
@@ -246,19 +258,21 @@ def _joined(parts: Sequence[str]) -> str:
     return "".join(f", {part}" for part in parts)
 
 
-def _at_recall(arm: Mapping[str, Any]) -> str:
-    estimate = arm["measures"].get("recall")
-    return f"at recall {value('recall', estimate)}" if known(estimate) else ""
+def _price(measured: Measured, arm: Mapping[str, Any], other: Mapping[str, Any] | None) -> tuple[str, str]:
+    """The recall an arm reaches, and what it costs beside another."""
+    estimate = arm["measures"].get(measured.recall)
+    at = f"at {measure(measured.recall).title.lower()} {value(measured.recall, estimate)}" if known(estimate) else ""
+    return at, _cost(arm, other, measured.noun)
 
 
-def _cost(arm: Mapping[str, Any], other: Mapping[str, Any] | None) -> str:
+def _cost(arm: Mapping[str, Any], other: Mapping[str, Any] | None, noun: str) -> str:
     """``for 5.2 model calls and 0.31 s per picture instead of 1.0 and 0.08 s``."""
     cost, base = arm["cost"], other["cost"] if other else {}
     if not known(cost, "calls_per_sample"):
         return ""
     spent = f"for {cost['calls_per_sample']:.1f} model calls"
     spent += f" and {seconds(cost['seconds_per_sample'])}" if known(cost, "seconds_per_sample") else ""
-    text = f"{spent} per picture"
+    text = f"{spent} per {noun}"
     if known(base, "calls_per_sample"):
         text += f" instead of {base['calls_per_sample']:.1f}"
         text += f" and {seconds(base['seconds_per_sample'])}" if known(base, "seconds_per_sample") else ""

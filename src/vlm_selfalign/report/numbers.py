@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 MINUS, DASH = "\u2212", "\u2013"
@@ -44,11 +44,47 @@ MEASURES: dict[str, Measure] = {
     "colour": Measure("Colour", "higher", "share", "accuracy of colour questions"),
     "count": Measure("Count", "higher", "share", "accuracy of counting questions"),
     "kl_per_token": Measure("KL to the start", None, "nats", "nats per token, on the model's own samples"),
+    "event_chair_i": Measure("Event CHAIRᵢ", "lower", "share", "events told that did not happen, of all told"),
+    "event_chair_s": Measure("Event CHAIRₛ", "lower", "share", "clips of which at least one false event is told"),
+    "event_recall": Measure("Event recall", "higher", "share", "events of the clip that are told"),
+    "order_accuracy": Measure("Order told", "higher", "share", "pairs of true events told in their order"),
+    "wrong_direction": Measure("Wrong direction", "lower", "share", "directions said of what did happen"),
+    "false_event_denials": Measure("False event denials", "lower", "share", "events denied that did happen"),
+    "events_told": Measure("Events told", None, "count", "per clip"),
+    "events_unparsed": Measure("No event read", "lower", "share", "answers in which no event could be read"),
+    "reversal_agreement": Measure(
+        "Forwards and backwards", "higher", "share", "how far a clip and its reverse are told as each other's reverse"
+    ),
+    "event_questions": Measure("Did it happen", "higher", "share", "yes/no accuracy about events"),
+    "order_questions": Measure("In this order", "higher", "share", "yes/no accuracy about the order of two events"),
+    "questions": Measure("Questions", "higher", "share", "accuracy of the data's own questions"),
+    "questions_unread": Measure("Own questions, unread", "lower", "share", "replies that hold no question"),
+    "questions_answerable": Measure(
+        "Own questions, answerable", "higher", "share", "questions it asks itself that the clip answers"
+    ),
+    "questions_fit_wrong_clip": Measure(
+        "Own questions, fit another clip", "lower", "share", "of which a clip they were not asked of answers as well"
+    ),
 }
+
+OF_QUESTIONS: dict[str, Measure] = {
+    "both_right": Measure("both right", "higher", "share", "pairs of which both questions are answered rightly"),
+    "mean_of_sets": Measure("mean of sets", "higher", "share", "pairs both right, averaged over sets"),
+    "hallucinated": Measure("hallucinated", "lower", "share", "second question wrong though the basic one is right"),
+    "reversal_consistency": Measure("reversal", "higher", "share", "answers that turn with the clip as the truth does"),
+    "yes_difference": Measure("lean to yes", None, "share", "yes said minus yes right; 0 without bias"),
+    "no_difference": Measure("lean to no", None, "share", "no said minus no right; 0 without bias"),
+    "false_positive_ratio": Measure("wrong that are yes", None, "share", "of the wrong answers; half without bias"),
+    "unparsed": Measure("unread", "lower", "share", "answers that could not be read"),
+}
+"""What is measured of questions besides how many are right, after the name of the questions and a stroke."""
 
 
 def measure(name: str) -> Measure:
     """What is known of a measure; an unknown one is a plain number under its own name."""
+    of, _, what = name.partition("/")
+    if what in OF_QUESTIONS:
+        return replace(OF_QUESTIONS[what], title=f"{measure(of).title}, {OF_QUESTIONS[what].title}")
     return MEASURES.get(name) or Measure(name.replace("_", " ").capitalize())
 
 

@@ -16,7 +16,9 @@ from typing import Any
 from vlm_selfalign.core.disk import write_atomic
 from vlm_selfalign.core.media import Media
 from vlm_selfalign.report.audit import audit_of
+from vlm_selfalign.report.candidates import candidates_of
 from vlm_selfalign.report.cards import write_cards
+from vlm_selfalign.report.clips import asked_of, parts_of, rounds_plot
 from vlm_selfalign.report.flow import is_drawn, model_of, steps_of
 from vlm_selfalign.report.folder import RunFolder
 from vlm_selfalign.report.gallery import PAIRS, Card, caption_cards, cards
@@ -24,6 +26,7 @@ from vlm_selfalign.report.headline import Measured, headline, levels
 from vlm_selfalign.report.numbers import known
 from vlm_selfalign.report.pictures import Pictures
 from vlm_selfalign.report.render import render
+from vlm_selfalign.report.sweep import sweep_plot
 from vlm_selfalign.report.tradeoff import strip_plot, tradeoff_plot
 from vlm_selfalign.report.training import training_of
 
@@ -54,8 +57,13 @@ def page_parts(found: RunFolder) -> dict[str, Any]:
         "samples": found.metrics.get("samples"),
         "headline": headline(measured),
         "strip": strip_plot(measured.primary, levels(measured)),
-        "tradeoff": tradeoff_plot(measured.arms, measured.envelope),
+        "tradeoff": tradeoff_plot(measured.arms, measured.envelope, (measured.recall, measured.primary or "chair_i")),
         "tables": _tables(measured),
+        "divided": parts_of(found.metrics),
+        "rounds": rounds_plot(measured),
+        "asked": asked_of(found.metrics),
+        "sweep": sweep_plot(found.sweep) if found.sweep else None,
+        "candidates": candidates_of(found),
         "adjusted": any("p_holm" in row for row in measured.differences),
         "training": [training_of(log) for log in found.logs],
         "audit": audit_of(found.metrics.get("audit")),
@@ -82,7 +90,7 @@ def _tables(measured: Measured) -> list[Table]:
     """The arms that matter, and the points of the untrained curve."""
     found = []
     for curve in (False, True):
-        arms = [arm for arm in measured.arms if (arm["kind"] == "curve") == curve]
+        arms = [arm for arm in measured.arms if (arm["kind"] in ("curve", "round")) == curve]
         measures = [name for name in measured.measures if any(known(arm["measures"].get(name)) for arm in arms)]
         if measures:
             found.append(Table(arms, measures, any(arm["cost"] for arm in arms), curve))

@@ -1,4 +1,4 @@
-"""CHAIR_i against recall: what training did, beside all that plain decoding of the untrained model reaches."""
+"""Hallucination against recall: what training did, beside all that plain decoding of the untrained model reaches."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from vlm_selfalign.report.numbers import interval, known, measure, value
 from vlm_selfalign.report.plots import AFTER, BEFORE, CURVE, FILTER, INK, SOFT, inline_svg
 
 Arm = Mapping[str, Any]
-X, Y = "recall", "chair_i"
+X, Y = "x", "y"
+Names = tuple[str, str]
+"""The measures along x and y: recall and hallucination, of things or of events."""
 LOOKS = {
     "start": (BEFORE, "o", 7.5),
     "curve": (CURVE, "o", 4.5),
     "sampled": (AFTER, "D", 4.5),
+    "round": (AFTER, "v", 4.5),
     "filter": (FILTER, "s", 7.0),
     "trained": (AFTER, "o", 8.5),
 }
@@ -40,16 +43,23 @@ def _above(left: tuple[float, float], middle: tuple[float, float], right: tuple[
     return (middle[1] - left[1]) * (right[0] - left[0]) >= (right[1] - left[1]) * (middle[0] - left[0])
 
 
-def tradeoff_plot(arms: Sequence[Arm], envelope: Mapping[str, Any] | None = None) -> Markup | None:
+def tradeoff_plot(
+    arms: Sequence[Arm], envelope: Mapping[str, Any] | None = None, names: Names = ("recall", "chair_i")
+) -> Markup | None:
     """All arms on the left, the neighbourhood of the trained model on the right; None without two arms to place."""
-    placed = [arm for arm in arms if all(known(arm["measures"].get(name)) for name in (X, Y))]
+    along = dict(zip((X, Y), names, strict=True))
+    placed = [
+        {**arm, "measures": {axis: arm["measures"][name] for axis, name in along.items()}}
+        for arm in arms
+        if all(known(arm["measures"].get(name)) for name in names)
+    ]
     if len(placed) < 2:
         return None
     near = _neighbourhood(placed)
 
     def draw(figure: Figure) -> Mapping[str, str]:
         wide, close = figure.subplots(1, 2, width_ratios=(1, 1.25))
-        tips = {**_fill(wide, placed, envelope, "wide"), **_fill(close, placed, envelope, "close")}
+        tips = {**_fill(wide, placed, envelope, names, "wide"), **_fill(close, placed, envelope, names, "close")}
         wide.set_title("All arms")
         close.set_title("Near the trained model")
         close.set_xlim(*near[0])
@@ -61,11 +71,14 @@ def tradeoff_plot(arms: Sequence[Arm], envelope: Mapping[str, Any] | None = None
         figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), columnspacing=1.4)
         return tips
 
-    about = f"{measure(Y).title} against {X} for {len(placed)} arms, with 95 % intervals"
+    said = f"{measure(names[1]).title} against {measure(names[0]).title.lower()}"
+    about = f"{said} for {len(placed)} arms, with 95 % intervals"
     return inline_svg("tradeoff", about, draw, width=9.6, height=4.4)
 
 
-def _fill(axis: Axes, arms: Sequence[Arm], envelope: Mapping[str, Any] | None, prefix: str) -> dict[str, str]:
+def _fill(
+    axis: Axes, arms: Sequence[Arm], envelope: Mapping[str, Any] | None, names: Names, prefix: str
+) -> dict[str, str]:
     untrained = [_place(arm) for arm in arms if arm["kind"] in ("start", "curve")]
     if len(untrained) > 1:
         x, y = zip(*lower_envelope(untrained), strict=True)
@@ -77,11 +90,11 @@ def _fill(axis: Axes, arms: Sequence[Arm], envelope: Mapping[str, Any] | None, p
         gid, label = f"{prefix}-{place}", "_" if kind in named else KIND_NAMES[kind]
         _point(axis, arm, kind, label, gid)
         named.add(kind)
-        tips[gid] = f"{arm['title']}: {_said(arm, Y)}, {_said(arm, X)}"
+        tips[gid] = f"{arm['title']}: {_said(arm, Y, names[1])}, {_said(arm, X, names[0])}"
     if envelope and known(envelope, "value", "recall"):
         _mark_gap(axis, arms, envelope)
-    axis.set_xlabel("recall, %  →  better")
-    axis.set_ylabel(f"{measure(Y).title}, %  ↓  better")
+    axis.set_xlabel(f"{measure(names[0]).title.lower()}, %  →  better")
+    axis.set_ylabel(f"{measure(names[1]).title}, %  ↓  better")
     return tips
 
 
@@ -89,6 +102,7 @@ KIND_NAMES = {
     "start": "before training",
     "curve": "untrained, other decodings",
     "sampled": "trained, sampled",
+    "round": "on the way",
     "filter": "untrained, own filter",
     "trained": "trained",
 }
@@ -96,7 +110,7 @@ KIND_NAMES = {
 
 def _point(axis: Axes, arm: Arm, kind: str, label: str, gid: str) -> None:
     colour, marker, size = LOOKS[kind]
-    (x, y), strong = _place(arm), kind not in ("curve", "sampled")
+    (x, y), strong = _place(arm), kind not in ("curve", "sampled", "round")
     axis.errorbar(
         x,
         y,
@@ -108,7 +122,7 @@ def _point(axis: Axes, arm: Arm, kind: str, label: str, gid: str) -> None:
         alpha=1 if strong else 0.55,
         zorder=3,
     )
-    hollow = {"markerfacecolor": "none"} if kind == "sampled" else {}
+    hollow = {"markerfacecolor": "none"} if kind in ("sampled", "round") else {}
     shape: dict[str, Any] = {"marker": marker, "markersize": size, "color": colour, "linestyle": "none", **hollow}
     axis.plot(x, y, label=label, gid=gid, zorder=5 if strong else 4, **shape)
 
@@ -208,6 +222,6 @@ def _bar(estimate: Mapping[str, Any], scale: float) -> list[list[float]] | None:
     return [[scale * max(0.0, middle - estimate["low"])], [scale * max(0.0, estimate["high"] - middle)]]
 
 
-def _said(arm: Arm, name: str) -> str:
-    estimate = arm["measures"][name]
+def _said(arm: Arm, axis: str, name: str) -> str:
+    estimate = arm["measures"][axis]
     return f"{measure(name).title} {value(name, estimate)} {interval(name, estimate)}".strip()

@@ -19,7 +19,6 @@ from vlm_selfalign.scoring.sentences import split_sentences
 from vlm_selfalign.scoring.told import asked_back, event_of, read_told
 from vlm_selfalign.scoring.vocabulary import Vocabulary
 
-EXISTS = "Is there {object} in the image?"
 COLOUR = "What colour is the {kind}?"
 
 

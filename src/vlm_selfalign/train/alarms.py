@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from vlm_selfalign.core.errors import UserError
 from vlm_selfalign.train.scores import Scores
+
+NOTHING = 1e-7
+"""A norm that is rounding: terms that cancel leave some 1e-8, the weakest loss that was met 1e-4."""
 
 
 class NotFinite(UserError):
@@ -18,6 +23,18 @@ class NotFinite(UserError):
 
 class WrongStart(RuntimeError):
     """At step 0 policy and reference should be one model, and their loss shows that they are not."""
+
+
+def is_mismatch(error: Exception) -> bool:
+    """Whether a model refused to put features, or positions, where there are more or fewer placeholders."""
+    told = str(error)
+    return ("features" in told and "do not match" in told) or told.startswith("shape mismatch: value tensor")
+
+
+def mismatched(error: Exception, ids: Sequence[str]) -> UserError:
+    """What to say of it, with the rows."""
+    told = "what is shown and its placeholders do not match"
+    return UserError(f"rows {', '.join(ids)}: {told} ({str(error).splitlines()[0]}); is this the model's processor?")
 
 
 def check_finite(loss: Tensor, scores: Scores, ids: Sequence[str], step: int) -> None:
@@ -34,14 +51,21 @@ def check_finite(loss: Tensor, scores: Scores, ids: Sequence[str], step: int) ->
 
 
 def check_gradient(norm: float, ids: Sequence[str], step: int) -> None:
-    """Raises ``NotFinite``, or ``UserError`` when the first step has no gradient at all."""
+    """Raises ``NotFinite``, or ``UserError`` when the first step's gradient is nothing but rounding."""
     if not math.isfinite(norm):
         raise NotFinite(_not_finite("gradient", norm, ids, step))
-    if step == 0 and norm == 0:
+    if step == 0 and norm < NOTHING:
         raise UserError(
-            "the gradient of the first step is exactly zero: nothing would be learnt; "
+            f"the gradient of the first step is zero ({norm:.0e}): nothing would be learnt; "
             "look at beta, at weights, label_prob and margin of the rows, and at what is frozen"
         )
+
+
+def gradient_norm(model: Any) -> float:
+    """Of all parameters together; one number whether or not they are sharded."""
+    grads = [p.grad for p in model.parameters() if p.grad is not None]
+    norm: Any = torch.nn.utils.get_total_norm(grads) if grads else torch.zeros(())
+    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
 
 def check_start(loss: float, theory: float, exact: bool) -> None:

@@ -6,8 +6,9 @@ A batch of B rows holds N = B x (texts of the loss) sequences, all first texts, 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -44,6 +45,19 @@ class Dropped:
         self.counts[reason] += 1
         self.rows.append((row.id, reason))
 
+    def told(self) -> list[str]:
+        """A line for each reason, with the first rows it befell."""
+        return [
+            f"{count} x {reason}: rows {_few([r for r, w in self.rows if w == reason])}"
+            for reason, count in self.counts.items()
+        ]
+
+    def stop_if_all(self, items: Sequence[Item]) -> None:
+        """Raises ``UserError`` when no row is left to learn from."""
+        if not items:
+            reasons = "; ".join(f"{count} x {reason}" for reason, count in self.counts.most_common(3))
+            raise UserError(f"no row to learn from ({reasons or 'there is none'})")
+
 
 def prepare(
     rows: Sequence[BaseRow], loss: Loss, maker: Texts, max_length: int | None, progress: Progress | None = None
@@ -62,9 +76,7 @@ def prepare(
             items.append(_item(row, loss, maker, max_length))
         except (Drop, EncodingError) as reason:
             dropped.add(row, str(getattr(reason, "reason", reason)))
-    if not items:
-        shown = "; ".join(f"{count} x {reason}" for reason, count in dropped.counts.most_common(3)) or "there is none"
-        raise UserError(f"no row to learn from ({shown})")
+    dropped.stop_if_all(items)
     return items, dropped
 
 
@@ -80,6 +92,21 @@ def ignored_columns(items: Sequence[Item], loss: Loss, reads_spans: bool) -> lis
     if spans and not reads_spans:
         lines.append(f"{spans} rows have spans, but this loss scores whole answers")
     return lines
+
+
+def uneven_prompts(items: Sequence[Item]) -> list[str]:
+    """Rows whose answers stand behind different prompt tokens, one line: where a word goes on from the opening.
+
+    Each answer keeps the tokens that writing it would have given, and is scored behind what comes before them.
+    """
+    uneven = []
+    for item in items:
+        shown = {text.prompt.media for text in item.texts.values()}
+        before = {text.ids[: len(text.ids) - text.scored] for text in item.texts.values()}
+        if len(shown) == 1 and len(before) > 1:
+            uneven.append(item.row.id)
+    told = "whose answers begin inside the prompt's last token, each scored behind its own prompt tokens"
+    return [f"{len(uneven)} rows {told}: {_few(uneven)}"] if uneven else []
 
 
 @dataclass(frozen=True)
@@ -117,6 +144,20 @@ class Collator:
             batch |= self._for_kl([item.texts[name] for name in self.loss.kl_texts for item in chosen])
         return batch
 
+    def counted(self, places: Sequence[int]) -> dict[str, Any]:
+        """Of a batch what a loss needs to know how much it is divided by: ``answer``, ``item`` and ``columns``."""
+        chosen = [self.items[place] for place in places]
+        return {
+            "answer": self._masks([item.texts[name] for name in self.loss.texts for item in chosen])["answer"],
+            "item": torch.tensor(places),
+            "columns": {name: _column(chosen, name) for name in self.loss.columns},
+        }
+
+    @cached_property
+    def kl_wanted(self) -> set[object]:
+        """Texts of which the reference's hidden states are wanted, wherever else they stand."""
+        return {item.texts[name].known_by for item in self.items for name in self.loss.kl_texts}
+
     def marked(self, texts_N: Sequence[Text]) -> dict[str, Any]:
         """Model inputs of any texts, and the masks of their scored tokens and spans."""
         if self.planner is None:
@@ -131,7 +172,10 @@ class Collator:
     def _for_kl(self, texts_R: Sequence[Text]) -> dict[str, Any]:
         if self.planner is not None and self.opinions:
             states = [self.opinions[0].states(text) for text in texts_R]
-            return {"kl_hidden": torch.cat([found for found in states if found is not None])}
+            known = [found for found in states if found is not None]
+            if len(known) < len(states):
+                raise UserError("what the reference thought of a text is gone from the disk: start the fit again")
+            return {"kl_hidden": torch.cat(known)}
         again = self.marked(texts_R)
         return {"kl_inputs": again["inputs"], "kl_answer": again["answer"], "kl_tree": again.get("tree")}
 
@@ -152,6 +196,7 @@ def _item(row: BaseRow, loss: Loss, maker: Texts, max_length: int | None) -> Ite
         prompt, answer = prompts[name]
         spans = _spans(row, name)
         text = maker.encode(prompt, answer, _ends(row, name), spans)
+        _refuse_placeholders(text, maker.encoder.placeholders)
         if not text.scored:
             raise Drop("no scored token: empty answer whose end is not scored")
         if spans and not any(text.in_span):
@@ -164,11 +209,21 @@ def _item(row: BaseRow, loss: Loss, maker: Texts, max_length: int | None) -> Ite
     return Item(row, made)
 
 
+def _refuse_placeholders(text: Text, placeholders: Collection[int]) -> None:
+    words = text.ids[-text.scored :] if text.prompt.media and text.scored else text.ids
+    if (not text.prompt.media or text.scored) and any(token in placeholders for token in words):
+        raise Drop("a text holds the placeholder of a picture or clip that it does not show")
+
+
 def _refuse_equal(found: Sequence[Text]) -> None:
     if len({(text.ids, text.prompt.media, text.scored) for text in found}) == 1:
         raise Drop("chosen and rejected are equal after tokenisation")
     if not any(any(text.in_span) for text in found):
         raise Drop("spans vanished: no token lies in them")
+
+
+def _few(ids: Sequence[str]) -> str:
+    return ", ".join(ids[:5]) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
 
 
 def _check_kind(row: BaseRow, loss: Loss) -> None:

@@ -33,23 +33,30 @@ from vlm_selfalign.core.lines import growing_lines
 from vlm_selfalign.core.registry import resolve
 from vlm_selfalign.core.rows import ROW, BaseRow
 from vlm_selfalign.core.seeds import digest, digest_file
+from vlm_selfalign.models.answer_adapters import acts_on_answers
 from vlm_selfalign.models.encode import Encoder
 from vlm_selfalign.models.load import pick_device
 from vlm_selfalign.train import checkpoint
-from vlm_selfalign.train.batch import Collator, Dropped, ignored_columns, prepare
+from vlm_selfalign.train.alarms import is_mismatch, mismatched
+from vlm_selfalign.train.answers import quarrel, settled
+from vlm_selfalign.train.arguments import arguments
+from vlm_selfalign.train.batch import Collator, Dropped, ignored_columns, prepare, uneven_prompts
 from vlm_selfalign.train.callbacks import Log, Progress, Seal
 from vlm_selfalign.train.dpo_family import TrlLoss
 from vlm_selfalign.train.engine.checks import settle
 from vlm_selfalign.train.engine.forward import Engine
 from vlm_selfalign.train.engine.reference import ReferenceStore
 from vlm_selfalign.train.policy import VERSION, Learner, learner
+from vlm_selfalign.train.portions import Budget, within
 from vlm_selfalign.train.remember import remember_reference
 from vlm_selfalign.train.scores import Loss
 from vlm_selfalign.train.texts import Texts
-from vlm_selfalign.train.trl import FitTrainer, arguments
+from vlm_selfalign.train.trl import FitTrainer
 
 logger = logging.getLogger(__name__)
 
+DROPPED = "dropped.jsonl"
+"""Beside the log: every row that could not be learnt from, and why."""
 POLL_S = 0.5
 """Seconds between looks at the log of a fit in other processes."""
 
@@ -82,6 +89,8 @@ class FitSpec(Settings):
         """What decides the outcome: all but where it is written and how the work is split."""
         model = self.model.model_dump(exclude={"path", "device", "threads", "batch_size"})
         chosen = (self.loss, self.settings, self.schedule.model_dump(), model, self.training.bf16, self.seed)
+        if self.training.max_tokens:  # which rows are over it, and whether what they share counts once
+            chosen += (self.training.max_tokens, self.training.engine)
         try:
             rows = digest_file(self.rows)
         except OSError as error:
@@ -148,23 +157,28 @@ def _finished(spec: FitSpec, key: str) -> Fitted | None:
 def _run(spec: FitSpec, key: str, progress: Progress | None) -> Fitted:
     _fresh_process_state()
     learns, collator, dropped = _prepared(spec, progress)
-    loss, items = collator.loss, collator.items
     collator, engine, said = _engine(spec, learns, collator)
-    trainer = _trainer(spec, learns, collator, engine)
+    budget = _budget(spec.training, collator.maker, engine)
+    collator = dataclasses.replace(collator, items=within(budget, collator.items, dropped))
+    loss, items = collator.loss, collator.items
+    trainer = _trainer(spec, learns, collator, engine, budget)
     checkpoints = spec.work / "checkpoints"
     resume, passed = checkpoint.newest(checkpoints, key)
-    notes = [*ignored_columns(items, loss, reads_spans=not isinstance(loss, TrlLoss)), *passed, *said]
+    ignored = ignored_columns(items, loss, reads_spans=not isinstance(loss, TrlLoss))
+    notes = [*ignored, *uneven_prompts(items), *passed, *said]
     if spec.model.lora and spec.model.lora.dropout:
         notes.append("model.lora.dropout is off: policy and reference must differ by what was learnt alone")
     if "reference" in loss.roles:
-        identity = digest(key, learns.loaded.identity)
+        identity = digest(key, learns.loaded.identity, learns.compared)
         store = ReferenceStore(spec.work / "reference", identity, trainer.accelerator.process_index)
-        remember_reference(trainer, trainer.args.per_device_train_batch_size, progress, store)
+        remember_reference(trainer, budget.rows, progress, store)
         if not loss.kl_texts or engine is not None:
             learns.forget_reference()
     if trainer.is_world_process_zero():
-        for note in notes:
+        for note in (*notes, *dropped.told()):
             logger.warning(note)
+        spec.work.mkdir(parents=True, exist_ok=True)
+        (spec.work / DROPPED).write_text("".join(json.dumps({"row": r, "reason": w}) + "\n" for r, w in dropped.rows))
         trainer.add_callback(Log(spec.work / "log.jsonl", int(resume.name[5:]) if resume else 0, progress))
     trainer.add_callback(Seal(checkpoints, key, trainer.accelerator.wait_for_everyone))
     result = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
@@ -182,7 +196,8 @@ def _prepared(spec: FitSpec, progress: Progress | None) -> tuple[Learner, Collat
     needs_reference = "reference" in loss.roles
     learns = learner(start, spec.reference or start, model, spec.schedule.freeze, needs_reference)
     own_limit = getattr(learns.model.config.get_text_config(), "max_position_embeddings", None)
-    maker = Texts(Encoder.of(learns.loaded))
+    places = acts_on_answers(learns.model)
+    maker = Texts(Encoder.of(learns.loaded), opening=places.opening if places else ())
     items, dropped = prepare(rows, loss, maker, spec.schedule.max_length or own_limit, progress)
     return learns, Collator(items, loss, maker), dropped
 
@@ -194,29 +209,41 @@ def _engine(spec: FitSpec, learns: Learner, collator: Collator) -> tuple[Collato
     kinds = {any(text.prompt.media for text in item.texts.values()): item for item in reversed(collator.items)}
     groups = [list(item.texts.values()) for item in kinds.values()]
     features = spec.work / "features"
-    found = settle(learns.model, collator.maker, groups, collator.plain, features, spec.training.bf16)
+    opening = collator.maker.opening
+    reason = quarrel(collator.items, opening) if opening else None
+    way = settled if opening else settle
+    try:
+        found = reason or way(learns.model, collator.maker, groups, collator.plain, features, spec.training.bf16)
+    except (ValueError, RuntimeError) as error:
+        raise mismatched(error, [item.row.id for item in kinds.values()]) if is_mismatch(error) else error from None
     if isinstance(found, str):
         return collator, None, [f"every text goes through the model by itself: {found}"]
     return dataclasses.replace(collator, planner=found[1]), found[0], []
 
 
-def _trainer(spec: FitSpec, learns: Learner, collator: Collator, engine: Engine | None) -> FitTrainer:
+def _budget(training: TrainingSettings, maker: Texts, engine: Engine | None) -> Budget:
+    return Budget(training.micro_batch, training.max_tokens, engine is not None, tuple(maker.encoder.placeholders))
+
+
+def _trainer(spec: FitSpec, learns: Learner, collator: Collator, engine: Engine | None, budget: Budget) -> FitTrainer:
     on_cpu = pick_device(spec.model.device).type == "cpu"
     args = arguments(
         collator.loss, spec.schedule, spec.training, len(collator.items), spec.work / "trainer", spec.seed, on_cpu
     )
-    return FitTrainer(learns, collator, args, engine)
+    return FitTrainer(learns, collator, args, engine, budget, spec.schedule.group)
 
 
 def _publish(spec: FitSpec, key: str, trainer: FitTrainer, fitted: Fitted) -> Fitted:
+    weights = trainer.whole_weights()
     trainer.accelerator.wait_for_everyone()
     if trainer.is_world_process_zero():
         log = growing_lines(spec.work / "log.jsonl")
         fitted = fitted.model_copy(update={"metrics": log[-1] if log else {}})
 
         def write(folder: Path) -> None:
-            trainer.learner.save(folder)
-            shutil.copy(spec.work / "log.jsonl", folder / "log.jsonl")
+            trainer.learner.save(folder, weights)
+            for name in ("log.jsonl", DROPPED):
+                shutil.copy(spec.work / name, folder / name)
             base = {"base": trainer.learner.base} if trainer.learner.base else {}
             (folder / VERSION).write_text(json.dumps({**base, "fit": fitted.model_dump(mode="json")}, indent=1))
 

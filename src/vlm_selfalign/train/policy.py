@@ -20,6 +20,9 @@ from torch import nn
 
 from vlm_selfalign.config import LoraSettings, ModelSettings
 from vlm_selfalign.core.errors import UserError
+from vlm_selfalign.core.prompts import Prompt
+from vlm_selfalign.models import answer_adapters
+from vlm_selfalign.models.encode import Encoder
 from vlm_selfalign.models.families import lora_targets, parameters_of, unwrapped
 from vlm_selfalign.models.load import Loaded, load
 
@@ -42,6 +45,8 @@ class Learner:
     same_start: bool
     """Policy and reference are the same function before the first step."""
     frozen: Any = field(default=None, repr=False)
+    compared: str = ""
+    """Identity of a reference that is not the start; what was remembered of another one must not be used."""
 
     @contextlib.contextmanager
     def reference(self) -> Iterator[Any]:
@@ -67,12 +72,16 @@ class Learner:
         if self.against == "copy":
             self.frozen, self.against = None, "nothing"
 
-    def save(self, folder: Path) -> None:
-        """The version: adapter or full weights as safetensors, and the processor."""
+    def save(self, folder: Path, weights: dict[str, Any] | None = None) -> None:
+        """The version: adapter or full weights as safetensors, and the processor; ``weights`` where the model's own
+        are sharded.
+        """
+        given: dict[str, Any] = {} if weights is None else {"state_dict": weights}
         if isinstance(self.model, PeftModel):
-            self.model.save_pretrained(str(folder), selected_adapters=["default"])
+            with answer_adapters.declared(self.model):
+                self.model.save_pretrained(str(folder), selected_adapters=["default"], **given)
         else:
-            self.model.save_pretrained(folder)
+            self.model.save_pretrained(folder, **given)
         (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
         self.loaded.processor.save_pretrained(folder)
 
@@ -129,6 +138,8 @@ def _adapter(loaded: Loaded, start: str, settings: LoraSettings) -> Learner:
 
         loaded.model = prepare_model_for_kbit_training(loaded.model, use_gradient_checkpointing=False)
     model = get_peft_model(loaded.model, config)
+    if settings.acts == "answers":
+        answer_adapters.attach(model, _opening(loaded))  # type: ignore[arg-type]
     return Learner(loaded, model, _portable(start), "off", True)
 
 
@@ -138,6 +149,8 @@ def _continued(loaded: Loaded, start: str) -> Learner:
     model = loaded.model
     model.load_adapter(loaded.folder, REFERENCE, is_trainable=False)
     model.set_adapter("default")
+    if answer_adapters.acts_on_answers(model):
+        answer_adapters.attach(model)
     named = (
         json.loads((loaded.folder / VERSION).read_text()).get("base") if (loaded.folder / VERSION).is_file() else None
     )
@@ -153,7 +166,7 @@ def _load_reference(found: Learner, reference: str, settings: ModelSettings, sam
         if settings.lora is not None and loaded.base is None and loaded.folder.resolve() == own_base.resolve():
             found.against = "off"
             return
-        frozen = loaded.model
+        frozen, found.compared = loaded.model, loaded.identity
     found.frozen, found.against = frozen.requires_grad_(False).eval(), "copy"
     silence_dropout(found.frozen)
 
@@ -165,6 +178,16 @@ def _refuse_other_lora(model: PeftModel, settings: LoraSettings, start: str) -> 
             f"model.lora: r={settings.r}, alpha={settings.alpha}, but {start} has r={config.r}, "
             f"alpha={config.lora_alpha}; an adapter keeps its shape over rounds"
         )
+    acts = "answers" if answer_adapters.acts_on_answers(model) else "everywhere"
+    if acts != settings.acts:
+        raise UserError(f"model.lora.acts={settings.acts}, but the adapter of {start} learnt to act {acts}; set that")
+
+
+def _opening(loaded: Loaded) -> tuple[int, ...]:
+    """What the chat template writes where an answer begins, as tokens: the same whatever was asked."""
+    encoder = Encoder.of(loaded)
+    asked = [encoder.text(Prompt.user(words)) for words in ("a", "Is it so?", "Count: 1, 2.", "(the end)")]
+    return answer_adapters.opening_of([loaded.tokenizer(text, add_special_tokens=False)["input_ids"] for text in asked])
 
 
 def _check_only_adapter_learns(found: Learner) -> None:

@@ -17,7 +17,7 @@ from vlm_selfalign.core.media import Media
 from vlm_selfalign.core.prompts import Prompt
 from vlm_selfalign.core.rows import Span
 from vlm_selfalign.models.encode import Answer, Encoder
-from vlm_selfalign.models.looks import PER_TOKEN, joined
+from vlm_selfalign.models.looks import PER_TOKEN, EncodingError, joined
 
 OPEN_PICTURES = 16
 """Decoded pictures kept at hand: the texts of a row, and rows of one sample, show the same one."""
@@ -37,6 +37,17 @@ class Text:
     """Of the scored tokens."""
     kinds: Mapping[str, tuple[int, ...]]
 
+    @property
+    def known_by(self) -> tuple[object, ...]:
+        """What it says and shows: rows may hold the same text, one as chosen and one as rejected."""
+        return self.ids, self.scored, self.prompt.media
+
+
+def start_of(ids: Sequence[int], opening: tuple[int, ...]) -> int:
+    """Where the last ``opening`` in a text begins; -1 without one."""
+    places = range(len(ids) - len(opening), -1, -1)
+    return next((at for at in places if tuple(ids[at : at + len(opening)]) == opening), -1)
+
 
 def tokens_in_spans(offsets: Sequence[Span], spans: Sequence[Span], length: int) -> tuple[bool, ...]:
     """Which tokens share a character with a span.
@@ -48,10 +59,14 @@ def tokens_in_spans(offsets: Sequence[Span], spans: Sequence[Span], length: int)
 
 
 class Texts:
-    """Encodes texts and puts encoded ones together into padded model inputs."""
+    """Encodes texts and puts encoded ones together into padded model inputs.
 
-    def __init__(self, encoder: Encoder, keep_bytes: int = 1 << 30) -> None:
-        self.encoder = encoder
+    With an ``opening`` the adapter acts from a text's last one on, and a text is refused where that is not the one
+    its answer stands behind.
+    """
+
+    def __init__(self, encoder: Encoder, keep_bytes: int = 1 << 30, opening: tuple[int, ...] = ()) -> None:
+        self.encoder, self.opening = encoder, opening
         self._media: dict[tuple[Media, ...], dict[str, Tensor]] = {}
         self._room = keep_bytes
         self._open: dict[Media, Image.Image] = {}
@@ -63,6 +78,8 @@ class Texts:
         inside = (True,) * len(found.ids) if spans is None else tokens_in_spans(found.offsets, spans, len(answer))
         kinds = {name: tuple(inputs[name][0].tolist()) for name in PER_TOKEN if name in inputs}
         ids = tuple(inputs["input_ids"][0].tolist())
+        if self.opening and not 0 <= start_of(ids, self.opening) <= len(ids) - len(found.ids) - len(self.opening):
+            raise EncodingError("the answer does not stand behind the opening that its adapter acts from")
         return Text(prompt, answer, ends, ids, len(found.ids), inside, kinds)
 
     def inputs(self, texts: Sequence[Text]) -> dict[str, Tensor]:

@@ -9,32 +9,35 @@ policy started from) or copy the adapter, so it is always given one that must ne
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import math
-import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 from datasets import Dataset
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from transformers import PrinterCallback
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 
-from vlm_selfalign.config import Schedule, TrainingSettings
 from vlm_selfalign.core.errors import UserError
-from vlm_selfalign.train.alarms import check_finite, check_gradient, check_start
+from vlm_selfalign.train.alarms import check_finite, check_gradient, check_start, gradient_norm, is_mismatch, mismatched
+from vlm_selfalign.train.arguments import arguments
 from vlm_selfalign.train.batch import Collator
 from vlm_selfalign.train.dpo_family import TrlLoss
 from vlm_selfalign.train.engine.forward import Engine, output_layer
+from vlm_selfalign.train.order import StepLoader, StepOrder
 from vlm_selfalign.train.policy import Learner
+from vlm_selfalign.train.portions import Budget, groups_of
 from vlm_selfalign.train.score import answer_logits, score_tokens
-from vlm_selfalign.train.scores import Loss, LossParts, Scores, TextScores
+from vlm_selfalign.train.scores import LossParts, Scores, TextScores
+
+__all__ = ["Elsewhere", "FitTrainer", "arguments"]
 
 logger = logging.getLogger(__name__)
 
@@ -54,23 +57,33 @@ class Elsewhere(nn.Module):
 class FitTrainer(DPOTrainer):
     """TRL's DPO trainer with our scores, our losses beside its own, and alarms.
 
-    The loss of a step is the sum over its rows (or tokens) divided by their number over all micro-batches and
-    processes, so neither changes what is learnt.
+    The trainer's batch is a whole optimizer step. Its loss is the sum over its rows (or tokens) divided by their number
+    over all portions and processes, so neither changes what is learnt.
     """
 
     loss_is_scaled_for_ga = True
 
-    def __init__(self, learner: Learner, collator: Collator, args: DPOConfig, engine: Engine | None = None) -> None:
+    def __init__(
+        self,
+        learner: Learner,
+        collator: Collator,
+        args: DPOConfig,
+        engine: Engine | None = None,
+        budget: Budget | None = None,
+        group: str = "none",
+    ) -> None:
         self.learner, self.collator, self.loss = learner, collator, collator.loss
         self.engine = engine
         """None goes the plain way; otherwise the collator has a planner."""
+        self.budget = budget or Budget(args.per_device_train_batch_size)
         self.reference_head: nn.Module | None = None
         """Turns the reference's remembered hidden states into its logits."""
         self._sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
         self._step_items, self._step_rows = 1.0, []
-        self._step_done: list[dict[str, Any]] = []
+        self._running = 0
+        """Rows of the portion that goes through the model."""
         self.parts = 1
-        """Into how many parts memory makes a micro-batch fall."""
+        """Into how many parts memory makes a portion fall."""
         stub = Elsewhere(learner.model.config)
         super().__init__(
             model=learner.model,
@@ -83,35 +96,45 @@ class FitTrainer(DPOTrainer):
         if self.accelerator.unwrap_model(self.ref_model) is not stub:
             raise RuntimeError("TRL replaced the reference model it was given: the seam has moved")
         self.precompute_ref_logps = True
+        groups = groups_of(collator.items) if group == "media" else None
+        processes, own = self.accelerator.num_processes, self.accelerator.process_index
+        batch_size = args.per_device_train_batch_size * processes
+        self.order = StepOrder(len(collator.items), batch_size, args.data_seed or 0, groups, own, processes)
         self.remove_callback(PrinterCallback)  # the log goes to a file and to whoever shows progress
 
     def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         # Rows are tokenised already; without this TRL would tokenise text-only rows once more, its own way.
         return dataset
 
+    def get_train_dataloader(self) -> StepLoader:
+        """A step at a time, of which this process has its share; not for accelerate to share out once more."""
+        return StepLoader(self.train_dataset, self.order)
+
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: Any) -> tuple[list[Any], None]:
-        """The micro-batches of one optimizer step; counts what its loss is divided by."""
+        """The rows of one optimizer step; counts what its loss is divided by."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        items = sum((self._items(batch) for batch in batches), torch.zeros(())).to(self.accelerator.device)
-        reduced: Any = self.accelerator.reduce(items, "sum")
+        places = [place for batch in batches for place in batch["item"].tolist()]
+        items = self._items(self.collator.counted(places)) if places else torch.zeros(())
+        reduced: Any = self.accelerator.reduce(items.to(self.accelerator.device), "sum")
         self._step_items = float(reduced)
-        self._step_done = []
-        self._step_rows = [self._row_id(place) for batch in batches for place in batch["item"].tolist()]
+        self._step_rows = [self._row_id(place) for place in places]
         return batches, None
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Tensor:
         """The micro-batch's share of the step's loss."""
+        ids = [self._row_id(place) for place in inputs["item"].tolist()]
         scores = self.scores(model, inputs)
         parts = self._trl_parts(inputs, scores) if isinstance(self.loss, TrlLoss) else self._own_parts(inputs, scores)
         total = parts.total
-        ids = [self._row_id(place) for place in inputs["item"].tolist()]
         check_finite(total.detach(), scores, ids, self.state.global_step)
         if self.state.global_step == 0 and self.learner.same_start:
             theory = self.loss.at_start(inputs["columns"])
             if theory is not None:
                 check_start(float(parts.parts["preference"].detach()), float(theory), exact=not self.args.bf16)
+        if inputs.get("idle"):
+            return total * 0.0
         share = float(self._items(inputs)) * self.accelerator.num_processes / self._step_items
         self._note(parts, share)
         return total * share
@@ -154,43 +177,85 @@ class FitTrainer(DPOTrainer):
             return {"reference": (self.engine.hidden(reference, inputs["kl_tree"])[0], output_layer(reference))}
 
     def training_step(self, model: Any, inputs: dict[str, Any], *rest: Any, **more: Any) -> Tensor:
-        """Backward, in parts if memory asks for it, and a look at the gradient before it is clipped and used."""
-        todo = [inputs]
+        """A step's backward in as many portions as memory asks for, and a look at the gradient before it is used."""
+        before = self._remembered()
         while True:
             try:
-                losses = [self._in_parts(model, batch, *rest, **more) for batch in todo]
+                loss = self._in_portions(model, inputs, *rest, **more)
                 break
             except torch.OutOfMemoryError:
                 # A backward that broke off leaves some gradients and not others, so the whole step begins again
-                self._back_off(len(inputs["item"]))
-                model.zero_grad(set_to_none=True)
-                todo = [*self._step_done, inputs]
-        self._step_done.append(inputs)
-        if self.accelerator.sync_gradients and not self.is_deepspeed_enabled:  # DeepSpeed holds gradients itself
-            grads = [p.grad for p in self.model.parameters() if p.grad is not None]  # type: ignore[union-attr]
-            norm = float(torch.nn.utils.get_total_norm(grads)) if grads else 0.0
-            check_gradient(norm, self._step_rows, self.state.global_step)
-        return losses[-1]
+                self._back_off()
+            # only out here has the exception let go of the failed attempt's tensors
+            model.zero_grad(set_to_none=True)
+            self._as_remembered(before)
+            torch.cuda.empty_cache()
+        if not self.is_deepspeed_enabled:  # DeepSpeed holds gradients itself
+            check_gradient(gradient_norm(self.model), self._step_rows, self.state.global_step)
+        return loss
 
-    def _in_parts(self, model: Any, inputs: dict[str, Any], *rest: Any, **more: Any) -> Tensor:
-        """The rows of a micro-batch, ``self.parts`` times fewer at once; their losses add up to its own."""
-        if self.parts == 1:
-            return super().training_step(model, inputs, *rest, **more)
+    def _in_portions(self, model: Any, inputs: dict[str, Any], *rest: Any, **more: Any) -> Tensor:
+        """Forward and backward of each portion; their losses add up to the step's, processes meet at the last one."""
         places = inputs["item"].tolist()
-        size = math.ceil(len(places) / self.parts)
-        parts = [[{"item": p} for p in places[at : at + size]] for at in range(0, len(places), size)]
-        step = super().training_step
-        return torch.stack([step(model, self.collator(part), *rest, **more) for part in parts]).sum()
+        portions = self._as_many_everywhere(self.budget.portions(self.collator.items, places, self.parts))
+        losses = []
+        for at, portion in enumerate(portions):
+            last, self._running = at == len(portions) - 1, len(portion)
+            self.accelerator.gradient_state._set_sync_gradients(last)
+            try:
+                collated = "inputs" in inputs and len(portions) == 1
+                batch = inputs if collated else {**self.collator(_examples(portion or [0])), "idle": not portion}
+                with contextlib.nullcontext() if last else self.accelerator.no_sync(model):
+                    losses.append(super().training_step(model, batch, *rest, **more))
+            except (ValueError, RuntimeError) as error:
+                raise mismatched(error, [self._row_id(p) for p in portion]) if is_mismatch(error) else error from None
+            self._weigh_metrics(len(portion))
+        return torch.stack(losses).sum()
 
-    def _back_off(self, rows: int) -> None:
+    def _as_many_everywhere(self, portions: list[list[int]]) -> list[list[int]]:
+        # Processes meet in every forward of a sharded model, so those with fewer portions begin with idle ones
+        most = len(portions)
+        if self.accelerator.num_processes > 1:
+            counts: Any = self.accelerator.gather(torch.tensor([most], device=self.accelerator.device))
+            most = int(counts.max())
+        return [[] for _ in range(max(1, most) - len(portions))] + portions
+
+    def _back_off(self) -> None:
         """Halve what goes through the model at once, for the rest of the fit. Raises ``UserError``."""
-        torch.cuda.empty_cache()
         whole = set(getattr(self.loss, "types", ())) & {"aot", "aot_unpaired", "sft"}
-        if self.parts >= rows or whole or self.accelerator.num_processes > 1:
-            fewer = "model.max_pixels" if rows == 1 or self.parts >= rows else "training.micro_batch"
+        if self._running < 2 or whole or self.accelerator.num_processes > 1:
+            fewer = "model.media.max_pixels" if self._running < 2 else "training.micro_batch"
             raise UserError(f"out of memory: set training.gradient_checkpointing=true, or lower {fewer}") from None
         self.parts *= 2
         logger.warning("out of memory: micro-batches go through the model in %d parts from here on", self.parts)
+
+    def whole_weights(self) -> dict[str, Any] | None:
+        """All weights in one piece where they are sharded, for which all processes ask; None where they are not."""
+        if not any(isinstance(p, DTensor) for p in self.learner.model.parameters()):
+            return None
+        return self.accelerator.get_state_dict(self.model_wrapped)
+
+    def _remembered(self) -> Any:
+        """What a step that begins again must find as it was: the state of chance, and what was noted."""
+        chance = torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        return chance, {name: tuple(entry) for name, entry in self._sums.items()}
+
+    def _as_remembered(self, before: Any) -> None:
+        (chance, on_gpus), sums = before
+        torch.set_rng_state(chance)
+        if on_gpus:
+            torch.cuda.set_rng_state_all(on_gpus)
+        self._sums.clear()
+        self._sums.update({name: list(entry) for name, entry in sums.items()})
+        self._metrics["train"].clear()
+
+    def _weigh_metrics(self, rows: int) -> None:
+        # TRL averages what it notes over forwards, whatever their size; here a portion counts as many times as its rows
+        for name, values in list(self._metrics["train"].items()):
+            if name != "num_tokens":
+                del self._metrics["train"][name]
+                self._sums[name][0] += sum(values) * rows
+                self._sums[name][1] += len(values) * rows
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds the loss's parts and metrics since the last time, over all processes."""
@@ -245,6 +310,10 @@ class FitTrainer(DPOTrainer):
             self._sums[name][1] += len(value_B)
 
 
+def _examples(places: Sequence[int]) -> list[dict[str, int]]:
+    return [{"item": place} for place in places]
+
+
 def _answers(text: TextScores) -> Tensor:
     return torch.where(text.mask_BT, text.logp_BT, 0.0)
 
@@ -262,71 +331,3 @@ def _listing(count: int, is_vision: bool) -> Dataset:
     # TRL decides "vision or not" from the first row's columns, and then leaves the rows alone.
     columns: dict[str, Any] = {"item": list(range(count))}
     return Dataset.from_dict(columns | ({"images": [[]] * count} if is_vision else {}))
-
-
-def arguments(
-    loss: Loss, schedule: Schedule, training: TrainingSettings, rows: int, folder: Path, seed: int, on_cpu: bool
-) -> DPOConfig:
-    """TRL's arguments for our settings. Raises ``UserError`` when the batch cannot be split over the processes."""
-    if schedule.batch_size % training.processes:
-        raise UserError(
-            f"batch_size={schedule.batch_size} cannot be split over training.processes={training.processes}"
-        )
-    share = schedule.batch_size // training.processes
-    micro = max(size for size in range(1, min(training.micro_batch, share) + 1) if share % size == 0)
-    steps = math.ceil(math.ceil(rows / schedule.batch_size) * schedule.epochs)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*checkpointing.*deprecated", category=FutureWarning)  # TRL reads it
-        return DPOConfig(**_settings(loss, schedule, training, micro, steps, folder, seed, on_cpu))
-
-
-def _settings(
-    loss: Loss,
-    schedule: Schedule,
-    training: TrainingSettings,
-    micro: int,
-    steps: int,
-    folder: Path,
-    seed: int,
-    on_cpu: bool,
-) -> dict[str, Any]:
-    scheduler = "constant_with_warmup" if schedule.scheduler == "constant" else schedule.scheduler
-    return dict(
-        output_dir=str(folder),
-        per_device_train_batch_size=micro,
-        gradient_accumulation_steps=schedule.batch_size // training.processes // micro,
-        num_train_epochs=schedule.epochs,
-        learning_rate=schedule.learning_rate,
-        lr_scheduler_type=scheduler,
-        warmup_steps=math.ceil(steps * schedule.warmup),
-        weight_decay=schedule.weight_decay,
-        max_grad_norm=schedule.max_grad_norm,
-        bf16=training.bf16,
-        gradient_checkpointing=training.gradient_checkpointing,
-        save_strategy="steps" if training.save_steps else "no",
-        save_steps=training.save_steps or 500,
-        logging_steps=1,
-        logging_nan_inf_filter=False,  # True would log the mean of earlier losses in place of a NaN
-        report_to=list(training.report_to) or "none",
-        seed=seed,
-        data_seed=seed,
-        use_cpu=on_cpu,
-        dataloader_pin_memory=not on_cpu,
-        remove_unused_columns=False,
-        disable_tqdm=True,
-        max_length=None,
-        router_aux_loss_coef=0.0,
-        **(_loss_arguments(loss) if isinstance(loss, TrlLoss) else {}),
-    )
-
-
-def _loss_arguments(loss: TrlLoss) -> dict[str, Any]:
-    return {
-        "loss_type": list(loss.types),
-        "loss_weights": list(loss.weights),
-        "beta": loss.beta,
-        "label_smoothing": loss.label_smoothing,
-        "f_divergence_type": loss.f_divergence,
-        "f_alpha_divergence_coef": loss.f_alpha,
-        "discopop_tau": loss.discopop_tau,
-    }

@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from vlm_selfalign.pretrain.rich.curriculum import CURRICULUM, exchanges, phase_at
-from vlm_selfalign.pretrain.rich.items import item
+from vlm_selfalign.pretrain.rich.curriculum import CURRICULUM, STEPS, exchanges, phase_at
+from vlm_selfalign.pretrain.rich.items import crowded, item
 from vlm_selfalign.pretrain.rich.tasks import arithmetic, branches, exists
 
 MEDIA = ("picture", "clip", "text")
@@ -18,6 +18,12 @@ def test_the_same_arguments_give_the_same_item_and_lessons(medium):
         assert one == again and one != item(medium, index, "train")
         for phase in CURRICULUM:
             assert exchanges(phase, one, random.Random(3)) == exchanges(phase, again, random.Random(3))
+
+
+def test_crowded_pictures_are_full():
+    kinds = [len(crowded(index).of.kinds) for index in range(10)]
+    assert min(kinds) >= 8
+    assert crowded(3) == crowded(3) != crowded(4)
 
 
 def test_a_text_tells_the_objects_that_its_questions_are_about():
@@ -48,9 +54,10 @@ def test_problems_are_right_and_of_the_training_split():
 
 
 def test_phases_end_where_they_should():
-    assert phase_at(0, 100) is CURRICULUM[0]
-    assert phase_at(29, 100) is CURRICULUM[0] and phase_at(30, 100) is CURRICULUM[1]
-    assert phase_at(99, 100) is CURRICULUM[-1]
+    last = CURRICULUM[0].until
+    assert phase_at(0) is CURRICULUM[0]
+    assert phase_at(last - 1) is CURRICULUM[0] and phase_at(last) is CURRICULUM[1]
+    assert phase_at(STEPS - 1) is CURRICULUM[-1]
 
 
 def _chance():

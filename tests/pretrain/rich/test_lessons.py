@@ -6,7 +6,7 @@ import torch
 from vlm_selfalign.core.errors import UserError
 from vlm_selfalign.pretrain.rich import language, lessons, vision
 
-SIZE = lessons.Size(pictures=40, clips=10, held_out=4, steps=4)
+SIZE = lessons.Size(pictures=40, crowded=10, clips=10, held_out=4, steps=4)
 
 
 @pytest.fixture(autouse=True)
@@ -16,7 +16,6 @@ def short(monkeypatch):
     monkeypatch.setattr(vision, "BATCHES", (4, 4))
     monkeypatch.setattr(lessons, "USED", 20)
     monkeypatch.setattr(language, "SAVED_EVERY", 2)
-    monkeypatch.setitem(language.ROWS, "picture", 2)
 
 
 class Interrupted(Exception):

@@ -5,7 +5,7 @@ import torch
 
 from train.engine.made import GROUP, PAIR, apart, asked, bench, both, gradients
 from vlm_selfalign.models.tiny import FAMILIES
-from vlm_selfalign.train.engine import forward
+from vlm_selfalign.train.engine import attention, forward
 from vlm_selfalign.train.score import score_tokens
 
 BACKENDS = {family: "dense" if family == "gemma3" else "split" for family in FAMILIES}
@@ -61,12 +61,40 @@ def test_windows_and_pictures_that_see_both_ways(photos):
     assert found.engine.backend == "dense" and error <= LIMIT and gradient <= LIMIT
 
 
-def test_checkpointing_changes_nothing(photos):
-    found = bench("qwen2_5_vl", "language")
-    found.learner.model.gradient_checkpointing_enable()
+@pytest.mark.parametrize("reentrant", [True, False])
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "gemma3"])
+def test_checkpointing_changes_nothing(family, reentrant, photos):
+    found = bench(family, "language")
+    found.learner.model.gradient_checkpointing_enable({"use_reentrant": reentrant})
     found.learner.model.enable_input_require_grads()
     error, gradient = both(found, mixed(found, photos))
-    assert found.learner.model.is_gradient_checkpointing and error <= LIMIT and gradient <= LIMIT
+    assert found.learner.model.is_activation_checkpointing and error <= LIMIT and gradient <= LIMIT
+
+
+@pytest.mark.parametrize("family", BACKENDS)
+def test_the_last_layer_runs_on_wanted_places_alone(family, photos):
+    found = bench(family, "language")
+    texts, seen = found.texts(asked("describe", *photos[: found.learner.loaded.is_vision])), []
+    mlp = found.learner.model.get_base_model().get_decoder().layers[-1].mlp
+    mlp.register_forward_hook(lambda module, args, out: seen.append(args[0].shape[1]))
+    tree = found.planner(texts)
+    found.engine.score(found.learner.model, tree, found.plain(texts)[1][:, 1:])
+    assert seen == [len(tree.row_M.unique())] and seen[0] < len(tree.ids_T)
+
+
+def test_attention_is_not_computed_again_under_checkpointing(photos, monkeypatch):
+    found, counts = bench("qwen2_5_vl", "language"), []
+    texts = found.texts(asked("describe", photos[0]))
+    real = attention._attend
+    monkeypatch.setattr(attention, "_attend", lambda *args: counts.append(1) or real(*args))
+    for checkpointing in (False, True):
+        if checkpointing:
+            found.learner.model.gradient_checkpointing_enable({"use_reentrant": False})
+            found.learner.model.enable_input_require_grads()
+        counts.append(0)
+        gradients(found, found.fast_scores(texts).logp_NT)
+    first, second = (len(part) for part in (counts[1 : counts.index(0, 1)], counts[counts.index(0, 1) + 1 :]))
+    assert first == second > 0
 
 
 def test_equal_answers_and_answers_that_begin_alike(photos):

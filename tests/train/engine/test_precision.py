@@ -90,7 +90,6 @@ def errors(found, photos, dtype, batches):
         for name, (got, learns) in ways.items():
             apart[name].append((abs(got - loss), float((learns - grads).norm() / grads.norm())))
     assert found.engine.backend == "split"
-    assert found.engine.backend == "split"
     return {name: [statistics.median(kind) for kind in zip(*all_, strict=True)] for name, all_ in apart.items()}
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,30 @@ GATE = {
 def failed(figures: dict[str, float]) -> list[str]:
     """Which figures miss the gate, in words."""
     return [f"{name} is {figures[name]:.3f}, below {least}" for name, least in GATE.items() if figures[name] < least]
+
+
+def checksum(folder: Path) -> str:
+    """SHA-256 of the weights."""
+    return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+
+
+def add_card(folder: Path, figures: dict[str, float], count: int, training: dict[str, Any]) -> None:
+    """``CARD.json``: what the model in the folder is, what it can do, how it was made."""
+    missed = failed(figures)
+    card = {
+        "name": "vlm_selfalign tiny open_clip model",
+        "weights": WEIGHTS,
+        "sha256": checksum(folder),
+        "passes_gate": not missed,
+        "missed": missed,
+        "figures": figures,
+        "figures_on": f"{count} test pictures and as many frames of clips, seed from the checksum of the weights",
+        "gate": GATE,
+        "training": training,
+        "versions": {name: version(name) for name in ("torch", "open_clip_torch", "transformers", "tokenizers")},
+        "license": "Apache-2.0",
+    }
+    (folder / "CARD.json").write_text(json.dumps(card, indent=2) + "\n")
 
 
 class Subject:
@@ -70,7 +96,7 @@ def measure(folder: Path, count: int = 500) -> dict[str, float]:
     ``auc_others`` with another picture's caption instead.
     """
     subject = Subject(folder)
-    seed = int(hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()[:12], 16)
+    seed = int(checksum(folder)[:12], 16)
     figures: dict[str, float] = {}
     for name, draw in (("picture", shown), ("frame", frame)):
         picked = [index for index in range(3 * count) if index % 3 != 2][:count]

@@ -6,23 +6,21 @@ Legend: N pictures, K kinds, C colours.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from vlm_selfalign.core.seeds import rng
-from vlm_selfalign.data.world.clips.draw import draw_story
+from vlm_selfalign.data.world.clips.draw import Track, draw_story
 from vlm_selfalign.data.world.clips.settings import ClipSettings
 from vlm_selfalign.data.world.clips.stories import Story, story
-from vlm_selfalign.data.world.draw import draw
+from vlm_selfalign.data.world.draw import corner, draw, in_order
 from vlm_selfalign.data.world.forms import ONE, TWO
 from vlm_selfalign.data.world.language import Form, place
 from vlm_selfalign.data.world.scenes import Split, scene
 from vlm_selfalign.data.world.settings import COLOURS, KINDS, WorldSettings
-
-Thing = Mapping[str, str]
-"""Kind and colour, and the place and size that a sentence may say."""
+from vlm_selfalign.data.world.things import Thing
 
 PLAIN = WorldSettings.of(base="plain", fewest=1)
 RICH = WorldSettings.of(base="rich", fewest=1, small=0.06, faint=0.04, occluded=0.04)
@@ -36,16 +34,36 @@ BARE = {
     "photo": Form("a photo of a {colour} {kind}."),
 }
 COLOUR_ONLY = ("something {colour}", "There is something {colour}.", "a {colour} thing", "a {colour} object")
+PAIRS = tuple((kind, colour) for kind in KINDS for colour in COLOURS)
+PATCH = 8
+"""Pixels of a patch's side, as the model cuts them."""
+
+LABELS = (*PAIRS, *((kind, None) for kind in KINDS), *((None, colour) for colour in COLOURS))
+"""What can be said to be there: a kind of a colour, a kind, something of a colour."""
+
+LEAST = 0.2
+"""Of a patch: what takes less of it is not what it shows."""
+
 SINGLE = tuple({**BARE, **ONE}.values())
 DOUBLE = tuple(TWO[name] for name in TWO)
 
 
 @dataclass(frozen=True)
 class Shown:
-    """One picture: its pixels, uint8 [64, 64, 3], and the kinds that are there with their colours."""
+    """One picture: its pixels, uint8 [64, 64, 3], the kinds that are there with their colours, and which is where.
+
+    ``cover``: of each patch [64] the index in ``PAIRS`` of what takes most of it, -1 for nothing.
+    """
 
     pixels: np.ndarray
     there: dict[str, str]
+    cover: np.ndarray
+
+
+def labels(claims: Iterable[tuple[str | None, str | None]]) -> np.ndarray:
+    """Which ``LABELS`` these (kind, colour) entail, as 0 and 1."""
+    implied = {part for kind, colour in claims for part in ((kind, colour), (kind, None), (None, colour))}
+    return np.array([float(label in implied) for label in LABELS], dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -66,14 +84,16 @@ def _holds(kind: str | None, colour: str | None, there: Mapping[str, str]) -> bo
     return kind in there and colour in (None, there[kind])
 
 
-def shown(index: int, split: Split, seed: int, hard: bool = True, most: int = 5) -> Shown:
-    """A scene of at most so many kinds (two in three) or a frame of a clip; with ``hard`` some are hard to see."""
-    if index % 3 == 2 and most > 1:
+def shown(index: int, split: Split, seed: int, hard: bool = True) -> Shown:
+    """A scene (two in three) or a frame of a clip; with ``hard`` some objects are hard to see."""
+    if index % 3 == 2:
         return frame(index, split, seed, hard)
-    dials = (PLAIN if index % 2 == 0 else RICH).model_copy(update={"most": most})
+    dials = PLAIN if index % 2 == 0 else RICH
     dials = dials if hard else dials.model_copy(update={"small": 0.0, "faint": 0.0, "occluded": 0.0})
     found = scene(index, split, seed, dials)
-    return Shown(np.asarray(draw(found, dials)), {thing.kind: thing.colour for thing in found.things})
+    places = [(thing, *corner(thing, dials.cell)) for thing in in_order(found.things)]
+    there = {thing.kind: thing.colour for thing in found.things}
+    return Shown(np.asarray(draw(found, dials)), there, _cover(places, dials))
 
 
 def frame(index: int, split: Split, seed: int, hard: bool = True) -> Shown:
@@ -85,7 +105,23 @@ def frame(index: int, split: Split, seed: int, hard: bool = True) -> Shown:
     times = [float(time) for time in clip.times]
     fit = [number for number, time in enumerate(times) if not fading(plot, time) and seen_at(plot, time)]
     number = rng("clip frame", split, seed, index).choice(fit)
-    return Shown(clip.frames[number], seen_at(plot, times[number]))
+    there = seen_at(plot, times[number])
+    tracks = [(thing, Track(thing, plot, world.cell)) for thing in plot.things if thing.kind in there]
+    places = [(thing, *track.corner(times[number])) for thing, track in tracks]
+    return Shown(clip.frames[number], there, _cover(places, world))
+
+
+def _cover(places: Sequence[tuple[Thing, int, int]], dials: WorldSettings) -> np.ndarray:
+    """Which object takes most of each patch, as if each were a square around its centre; later ones lie on top."""
+    seen = np.full((dials.side, dials.side), -1)
+    for thing, left, top in places:
+        x, y = left + dials.cell / 2 + thing.dx, top + dials.cell / 2 + thing.dy
+        columns, rows = (slice(max(0, round(at - thing.size / 2)), round(at + thing.size / 2)) for at in (x, y))
+        seen[rows, columns] = PAIRS.index((thing.kind, thing.colour))
+    side = dials.side // PATCH
+    blocks = seen.reshape(side, PATCH, side, PATCH).swapaxes(1, 2).reshape(side * side, -1)
+    shares = [np.bincount(block + 1, minlength=len(PAIRS) + 1)[1:] / block.size for block in blocks]
+    return np.array([share.argmax() if share.max() >= LEAST else -1 for share in shares])
 
 
 def fading(plot: Story, time: float) -> bool:

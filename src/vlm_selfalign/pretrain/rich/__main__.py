@@ -46,7 +46,7 @@ def _say(figures: dict[str, float]) -> None:
 
 
 def _train(given: argparse.Namespace) -> dict[str, Any]:
-    began, size = time.monotonic(), Size(given.pictures, given.clips, steps=given.steps)
+    began, size = time.monotonic(), Size(pictures=given.pictures, clips=given.clips, steps=given.steps)
     with (given.out / LOG).open("a") as file:
 
         def log(record: dict[str, Any]) -> None:

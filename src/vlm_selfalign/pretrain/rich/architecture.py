@@ -4,24 +4,38 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+from torch import Tensor, nn
 from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
 from vlm_selfalign.pretrain import architecture
 
 TEXT = {"num_hidden_layers": 6, "intermediate_size": 256}
 VISION = {"embed_dim": 96, "depth": 3}
-ROPE = {"rope_type": "default", "rope_theta": 200.0, "mrope_section": [3, 5, 8]}
-"""With the usual 10,000 a row is 0.03 rad from the next one, and a column 0.002: nobody can tell left from right.
 
-The slots of a clip take the three fastest of 16 frequencies, rows five, columns eight; a text takes all.
+FREQUENCIES = {
+    "slot": (1.0, 0.43, 0.17, 1e-4, 1e-4),
+    "row": (1.0, 0.43, 0.17, 1e-4, 1e-4),
+    "column": (1.0, 0.43, 0.17, 1e-4, 1e-4, 1e-4),
+}
+"""Radians from one position to the next, of each pair of a head's dimensions; a text's tokens have all three alike.
+
+By default they fall in a geometric row, slots first: a column is then next to nothing from the one beside it, and
+hardly any pair stays put over a text of a hundred tokens, so that a word of a question does not find itself in it.
+Here each axis has quick pairs that tell places apart, and slow ones that compare what stands there.
 """
+BACK = {0: (1, 2), 1: (3, 4)}
+"""By layer: how far the queries of its first key head look back, each to another token."""
+PULSE = 4.0
+"""Length of each pair of a place head's key and query: at 4 two thirds or more of its look is on the right token."""
+LENGTH = 2048
 
 
 def configuration(ids: dict[str, int], vocabulary: int) -> Qwen2VLConfig:
     """The configuration, given the ids of the special tokens and the number of tokens."""
     config: Any = architecture.configuration(ids, vocabulary)
     text, vision = config.text_config.to_dict() | TEXT, config.vision_config.to_dict() | VISION
-    text |= {"rope_parameters": ROPE}
+    text |= {"rope_parameters": _places(), "max_position_embeddings": LENGTH}
     text.pop("layer_types", None)  # one for each layer: made anew for the new number of layers
     return Qwen2VLConfig(
         text_config=text,
@@ -34,9 +48,55 @@ def configuration(ids: dict[str, int], vocabulary: int) -> Qwen2VLConfig:
 _TOKENS = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
 
 
+def _places() -> dict[str, Any]:
+    """Longrope is the one kind of rotary positions whose frequencies a configuration can name one by one.
+
+    With a base of 1 the factors are what they are divided by.
+    """
+    factors = [1 / frequency for axis in FREQUENCIES.values() for frequency in axis]
+    return {
+        "rope_type": "longrope",
+        "rope_theta": 1.0,
+        "factor": 1.0,
+        "attention_factor": 1.0,
+        "short_factor": factors,
+        "long_factor": factors,
+        "original_max_position_embeddings": LENGTH,
+        "mrope_section": [len(axis) for axis in FREQUENCIES.values()],
+    }
+
+
 def build(config: Qwen2VLConfig, seed: int) -> Qwen2VLForConditionalGeneration:
-    """A fresh model; see ``pretrain.architecture.build``."""
+    """A fresh model whose first layers start out looking a few tokens back; see ``pretrain.architecture``."""
     model = architecture.build(config, seed)
+    layers: Any = model.model.language_model.layers
+    for layer, back in BACK.items():
+        _look_back(layers[layer].self_attn, back)
     generation: Any = model.generation_config
     generation.max_new_tokens = 160
     return model
+
+
+@torch.no_grad()
+def _look_back(attention: nn.Module, back: tuple[int, ...]) -> None:
+    """The first key head's queries ask for a place, not for a content.
+
+    What stands before a word is what texts are read by ("a red car"); left alone it is found late. The smeared keys of
+    Olsson et al. 2022 build the same into a layer.
+    """
+    layer: Any = attention
+    size = layer.head_dim
+    layer.k_proj.weight[:size], layer.k_proj.bias[:size] = 0.0, 0.0
+    layer.k_proj.bias[: size // 2] = PULSE
+    assert len(back) == layer.num_key_value_groups
+    for head, places in enumerate(back):
+        here = slice(head * size, (head + 1) * size)
+        layer.q_proj.weight[here] = 0.0
+        layer.q_proj.bias[here] = PULSE * _turned(size, places)
+
+
+def _turned(size: int, back: int) -> Tensor:
+    """What, turned on by ``back`` places, gives (1, 0) in every pair; rotary pairs are (i, i + half)."""
+    angles = back * torch.tensor([frequency for axis in FREQUENCIES.values() for frequency in axis])
+    assert len(angles) == size // 2
+    return torch.cat([angles.cos(), -angles.sin()])

@@ -24,10 +24,9 @@ from vlm_selfalign.pretrain.curriculum import system_turn
 from vlm_selfalign.pretrain.forward import hidden
 from vlm_selfalign.pretrain.muon import Muon
 from vlm_selfalign.pretrain.packing import GRID, Packed, Packer
-from vlm_selfalign.pretrain.rich.curriculum import ROWS, exchanges, phase_at
+from vlm_selfalign.pretrain.rich.curriculum import STEPS, exchanges, phase_at
 from vlm_selfalign.pretrain.rich.items import SLOTS, Item, Medium, item
 
-STEPS = 1400
 MATRIX_RATE = 4e-3
 RATE = 2e-3
 EMBEDDING_RATE = 1e-4
@@ -122,10 +121,10 @@ class Learner:
 
     def step(self) -> dict[str, Any]:
         """One step on a batch of each medium; what it lost."""
-        phase = phase_at(self.done, self.steps)
+        phase = phase_at(self.done)
         chance = rng("rich", self.seed, self.done)
         batches = []
-        for medium, rows in ROWS.items():
+        for medium, rows in phase.rows.items():
             chosen = [chance.randrange(len(self.albums[medium].items)) for _ in range(rows)]
             shown = [self.albums[medium].items[n] for n in chosen]
             asked = [exchanges(phase, one, chance) for one in shown]
@@ -137,7 +136,7 @@ class Learner:
             loss, share, place = self._loss(packed, features)
             (loss * (share / total) + PLACES * place).backward()
             record |= {medium: round(loss.item(), 4)} | ({f"{medium}_places": round(place.item(), 4)} if place else {})
-        rate = min((self.done + 1) / 40, 1.0, (self.steps - self.done) / (0.45 * self.steps))
+        rate = min((self.done + 1) / 40, 1.0, (self.steps - self.done) / (0.35 * self.steps))
         for optimizer, rates in zip(self.optimizers, self._rates, strict=True):
             for group, full in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = full * rate

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import Qwen2VLForConditionalGeneration, Qwen2VLProcessor
 
@@ -19,8 +20,8 @@ from vlm_selfalign.pretrain.architecture import MERGE, PATCH, SIDE
 from vlm_selfalign.pretrain.packing import Packer
 from vlm_selfalign.pretrain.rich import vision
 from vlm_selfalign.pretrain.rich.architecture import build, configuration
-from vlm_selfalign.pretrain.rich.curriculum import CURRICULUM, exchanges
-from vlm_selfalign.pretrain.rich.items import SLOTS, Item, Medium, item
+from vlm_selfalign.pretrain.rich.curriculum import CURRICULUM, STEPS, exchanges
+from vlm_selfalign.pretrain.rich.items import SLOTS, Item, Medium, crowded, item
 from vlm_selfalign.pretrain.rich.language import Album, Learner, Texts
 from vlm_selfalign.pretrain.rich.probe import quick_accuracy
 from vlm_selfalign.pretrain.rich.words import SINGLE, words
@@ -37,12 +38,16 @@ Log = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class Size:
-    """How much is drawn: pictures and clips to learn from, and held-out items of each medium for the curves."""
+    """How much is drawn: pictures and clips to learn from, and held-out items of each medium for the curves.
 
-    pictures: int = 12000
+    ``crowded``: pictures that only the vision tower sees.
+    """
+
+    pictures: int = 8000
+    crowded: int = 6000
     clips: int = 2000
-    held_out: int = 100
-    steps: int = 1400
+    held_out: int = 60
+    steps: int = STEPS
 
 
 def teach(seed: int, out: Path, log: Log, size: Size) -> tuple[Qwen2VLForConditionalGeneration, Qwen2VLProcessor]:
@@ -75,12 +80,15 @@ def _looked_at(
     if not state.exists():
         began = time.process_time()
         values = {name: vision.frames(items) for name, items in train.items()}
+        more = [crowded(index) for index in range(size.crowded)]
+        pictures = np.concatenate([values["picture"], vision.frames(more)])
         log({"stage": "drawn", "cpu_seconds": round(time.process_time() - began, 1)})
         began = time.process_time()
-        pictures, slots = ((values[name], vision.cells(train[name])) for name in ("picture", "clip"))
-        vision.align(model, pictures, slots, known, seed, log)
+        truths = vision.cells([*train["picture"], *more]), vision.cells(train["clip"])
+        vision.align(model, (pictures, truths[0]), (values["clip"], truths[1]), known, seed, log)
         model.eval()
         log({"stage": "aligned", "cpu_seconds": round(time.process_time() - began, 1)})
+        began = time.process_time()
         seen = {name: vision.cached(model, values[name], _slots(name)) for name in train}
         log({"stage": "cached", "cpu_seconds": round(time.process_time() - began, 1)})
         torch.save({"model": model.state_dict(), "seen": seen}, state)

@@ -27,10 +27,10 @@ from vlm_selfalign.pretrain.muon import Muon
 from vlm_selfalign.pretrain.rich.items import CLIP_DIALS, DIALS, SLOTS, Item
 from vlm_selfalign.pretrain.vision import SHARPNESS, encode
 
-STEPS = 1200
+STEPS = 1000
 BATCHES = (32, 16)
 """Pictures and slots of clips in a step: slots show nothing that is hard to see."""
-MATRIX_RATE = 6e-3
+MATRIX_RATE = 5e-3
 RATE = 3e-3
 
 HAPPENS = ("left", "right", "up", "down", "appears", "vanishes")

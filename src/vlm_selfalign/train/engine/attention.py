@@ -6,7 +6,7 @@ attention on slices, with nothing computed that is thrown away, and their result
 (Dao et al. 2022, FlashAttention; Liu et al. 2023, ring attention). The backward of a piece only needs the merged
 output and log-sum, so neither a mask nor a second copy of the prefix's keys is ever held.
 
-Shapes: B = 1, H heads, T tokens, D width of a head.
+Shapes: B = 1, H heads (of keys and values a divisor of H), T tokens, Q tokens that ask, D width of a head.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import AttentionInterface
-from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from vlm_selfalign.train.engine.tree import Node
@@ -29,13 +29,43 @@ KEYWORD = "tree_branches"
 """How a forward is told of a tree; transformers hands unknown keywords down to the attention function."""
 
 
+@dataclass(frozen=True)
+class Piece:
+    """One call: these queries see these keys, all of them or each up to itself."""
+
+    asks: slice
+    known: slice
+    causal: bool
+    first: bool
+    """Nothing was there for these queries before."""
+
+
 @dataclass
 class Branches:
-    """What the attention layers of one forward share. ``nodes`` None: the mask says who sees whom."""
+    """What the attention layers of one forward share. ``pieces`` None: the mask says who sees whom."""
 
-    nodes: tuple[Node, ...] | None
+    pieces: tuple[Piece, ...] | None
     layers: set[int] = field(default_factory=set)
     """The layers that came by: proof that the tree was really used."""
+    wanted: Tensor | None = None
+    """The only places whose outputs are read, ``[Q]``; None: all of them are."""
+    wanted_pieces: tuple[Piece, ...] | None = None
+    """The pieces when they alone ask."""
+    look: bool = False
+    """Give the keys and values away instead of attending (by raising ``KeysAndValues``)."""
+    known: tuple[Tensor, Tensor] | None = None
+    """Keys and values of all tokens, when the layer itself was given the wanted ones only."""
+    kept: dict[int, tuple[Tensor, Tensor]] | None = None
+    """Under checkpointing, each layer's merged output and log-sums until its backward: as small as the input that is
+    kept anyway, and what would take longest to compute again."""
+
+
+class KeysAndValues(Exception):
+    """A layer's keys and values, taken where it was about to attend."""
+
+    def __init__(self, key: Tensor, value: Tensor) -> None:
+        super().__init__()
+        self.both = key, value
 
 
 def tree_attention(
@@ -49,17 +79,49 @@ def tree_attention(
 ) -> tuple[Tensor, None]:
     """What transformers calls as attention: the tree's when the forward carries one, ``sdpa`` otherwise."""
     branches: Branches | None = kwargs.pop(KEYWORD, None)
-    if branches is None or branches.nodes is None:
-        if branches is not None:
-            branches.layers.add(id(module))
+    if branches is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+    if branches.look:
+        raise KeysAndValues(key, value)
+    branches.layers.add(id(module))
+    key, value = branches.known or (key, value)
+    if branches.pieces is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
     if kwargs.get("dropout") or kwargs.get("sliding_window") or kwargs.get("softcap") or query.shape[0] != 1:
         raise RuntimeError("tree attention knows one row, no dropout, no window and no soft cap")
-    branches.layers.add(id(module))
-    query, key, value = _one_precision(query, key, value)
-    groups = query.shape[1] // key.shape[1]
-    merged = _TreeAttention.apply(query, repeat_kv(key, groups), repeat_kv(value, groups), branches.nodes, scaling)
+    known_as, kept = id(module), branches.kept
+    again = kept.pop(known_as, None) if kept is not None else None
+    merged, log_sum = _TreeAttention.apply(*_one_precision(query, key, value), branches.pieces, scaling, again)
+    if kept is not None and again is None:
+        kept[known_as] = merged.detach(), log_sum
     return merged.transpose(1, 2).contiguous(), None
+
+
+def pieces_of(nodes: Sequence[Node], wanted_Q: Tensor | None = None) -> tuple[Piece, ...]:
+    """Triangles and rectangles of a tree, parents first; of ``wanted`` places alone, if given, in ascending order.
+
+    Queries are counted among the wanted ones, which must lie side by side in each node.
+    """
+    made: list[Piece] = []
+    asks = torch.ones(nodes[-1].end, dtype=torch.long)
+    if wanted_Q is not None:
+        asks = torch.zeros_like(asks).index_fill_(0, wanted_Q.cpu(), 1)
+    before = [0, *asks.cumsum(0).tolist()]
+    for node in nodes:
+        own, below, last = before[node.start], before[node.end], before[node.reach]
+        count = below - own
+        start = node.start + int(asks[node.start : node.end].argmax()) if count else node.end
+        if before[min(start + count, node.end)] - own != count:
+            raise ValueError("the wanted places of a node do not lie side by side")
+        above = _rectangle(slice(own, last), slice(node.start, start), node.root)
+        first = node.root and not above
+        triangle = [Piece(slice(own, below), slice(start, start + count), True, first)] if count else []
+        made += above + triangle + _rectangle(slice(below, last), slice(start, node.end), first)
+    return tuple(made)
+
+
+def _rectangle(asks: slice, known: slice, first: bool) -> list[Piece]:
+    return [Piece(asks, known, False, first)] if asks.start < asks.stop and known.start < known.stop else []
 
 
 def register() -> None:
@@ -88,21 +150,20 @@ class _TreeAttention(torch.autograd.Function):
     """Triangles and rectangles, merged by log-sum; float32 sums whatever the inputs."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, nodes: tuple[Node, ...], scale: float | None) -> Tensor:
-        sums = torch.promote_types(q.dtype, torch.float32)
-        out = q.new_empty(q.shape[0], q.shape[2], q.shape[1], v.shape[3], dtype=sums).transpose(1, 2)
-        log_sum = q.new_empty(q.shape[:3], dtype=sums)
-        for node in nodes:  # parents come first, so a slice is always there before something is merged into it
-            own, below = slice(node.start, node.end), slice(node.end, node.reach)
-            seen, ls = _attend(q[:, :, own], k[:, :, own], v[:, :, own], True, scale)
-            _merge(out[:, :, own], log_sum[:, :, own], seen, ls, first=node.root)
-            if node.end < node.reach:
-                seen, ls = _attend(q[:, :, below], k[:, :, own], v[:, :, own], False, scale)
-                _merge(out[:, :, below], log_sum[:, :, below], seen, ls, first=node.root)
-        out = out.to(q.dtype)
+    def forward(
+        ctx: Any,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        pieces: tuple[Piece, ...],
+        scale: float | None,
+        again: tuple[Tensor, Tensor] | None,
+    ) -> tuple[Tensor, Tensor]:
+        out, log_sum = again or _merged(q, k, v, pieces, scale)
         ctx.save_for_backward(q, k, v, out, log_sum)
-        ctx.nodes, ctx.scale = nodes, scale
-        return out
+        ctx.mark_non_differentiable(log_sum)
+        ctx.pieces, ctx.scale = pieces, scale
+        return out, log_sum
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -110,15 +171,24 @@ class _TreeAttention(torch.autograd.Function):
         grad_out = grads[0].to(q.dtype)
         sums = torch.promote_types(q.dtype, torch.float32)
         dq, dk, dv = (torch.zeros_like(tensor, dtype=sums) for tensor in (q, k, v))
-        for node in ctx.nodes:
-            own = slice(node.start, node.end)
-            pieces = [(own, True)] + ([(slice(node.end, node.reach), False)] if node.end < node.reach else [])
-            for rows, causal in pieces:
-                grad, asks, made, ls = (t[:, :, rows] for t in (grad_out, q, out, log_sum))
-                found = _attend_backward(grad, asks, k[:, :, own], v[:, :, own], made, ls, causal, ctx.scale)
-                for total, place, part in zip((dq, dk, dv), (rows, own, own), found, strict=True):
-                    total[:, :, place] += part
-        return dq.to(q.dtype), dk.to(q.dtype), dv.to(q.dtype), None, None
+        for piece in ctx.pieces:
+            asks, known = piece.asks, piece.known
+            grad, query, made, ls = (t[:, :, asks] for t in (grad_out, q, out, log_sum))
+            found = _attend_backward(grad, query, k[:, :, known], v[:, :, known], made, ls, piece.causal, ctx.scale)
+            for total, place, part in zip((dq, dk, dv), (asks, known, known), found, strict=True):
+                total[:, :, place] += part
+        return dq.to(q.dtype), dk.to(q.dtype), dv.to(q.dtype), None, None, None
+
+
+def _merged(q: Tensor, k: Tensor, v: Tensor, pieces: tuple[Piece, ...], scale: float | None) -> tuple[Tensor, Tensor]:
+    sums = torch.promote_types(q.dtype, torch.float32)
+    out = q.new_empty(q.shape[0], q.shape[2], q.shape[1], v.shape[3], dtype=sums).transpose(1, 2)
+    log_sum = q.new_empty(q.shape[:3], dtype=sums)
+    for piece in pieces:  # parents come first, so a slice is always there before something is merged into it
+        asks, known = piece.asks, piece.known
+        seen, ls = _attend(q[:, :, asks], k[:, :, known], v[:, :, known], piece.causal, scale)
+        _merge(out[:, :, asks], log_sum[:, :, asks], seen, ls, piece.first)
+    return out.to(q.dtype), log_sum
 
 
 def _merge(out: Tensor, log_sum: Tensor, seen: Tensor, ls: Tensor, first: bool) -> None:

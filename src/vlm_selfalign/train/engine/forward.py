@@ -10,6 +10,7 @@ Shapes: N texts, T tokens of the row, M pairs of a place and the token that foll
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import torch
@@ -19,7 +20,9 @@ from torch import Tensor, nn
 from vlm_selfalign.models.families import unwrapped
 from vlm_selfalign.train.engine import attention
 from vlm_selfalign.train.engine.fitness import FULL, SLIDING, Shape, Unfit, shape_of
+from vlm_selfalign.train.engine.forked import forked_hidden
 from vlm_selfalign.train.engine.head import HeadScores, score_hidden
+from vlm_selfalign.train.engine.last_layer import wanted_alone
 from vlm_selfalign.train.engine.tree import Tree
 from vlm_selfalign.train.engine.vision import Vision
 from vlm_selfalign.train.score import TokenScores
@@ -31,7 +34,7 @@ class Engine:
     def __init__(self, vision: Vision) -> None:
         self.vision = vision
         self.backend = ""
-        """What the last forward used: ``split`` or ``dense``."""
+        """What the last forward used: ``split``, ``dense`` or ``forked``."""
         self.forwards = 0
         attention.register()
 
@@ -87,7 +90,11 @@ class Engine:
         inner = extract_model_from_parallel(model)
         device = next(inner.parameters()).device
         shape, tree = self._fitted(inner, device), tree.to(device)
-        branches = attention.Branches(tree.nodes if shape.backend == "split" else None)
+        if shape.backend == "forked":
+            return self._forked(model, tree)
+        branches = _branches(shape, tree)
+        if torch.is_grad_enabled() and unwrapped(inner).is_activation_checkpointing:
+            branches.kept = {}
         given: dict[str, Any] = {
             "input_ids": tree.ids_T[None],
             "position_ids": tree.positions,
@@ -98,18 +105,27 @@ class Engine:
         seen = self.vision.features(inner, tree.looks, device)
         if seen:
             given["mm_encoder_outputs"] = seen
-        hidden_MD = _before_the_head(model, output_layer(model), given, tree.row_M)
+        with wanted_alone(inner) if shape.prunes else contextlib.nullcontext():
+            hidden_MD = _before_the_head(model, output_layer(model), given, _among(tree.row_M, branches.wanted))
         if len(branches.layers) != shape.layers:
             raise Unfit(f"only {len(branches.layers)} of its {shape.layers} layers asked for the tree's attention")
         self.backend, self.forwards = shape.backend, self.forwards + 1
         return hidden_MD
+
+    def _forked(self, model: Any, tree: Tree) -> Tensor:
+        def take(inputs: dict[str, Any], wanted_M: Tensor) -> Tensor:
+            return _before_the_head(model, output_layer(model), inputs, wanted_M)
+
+        found = forked_hidden(model, unwrapped(model).config.get_text_config(), tree, take)
+        self.backend, self.forwards = "forked", self.forwards + 1
+        return found
 
     def _fitted(self, inner: Any, device: torch.device) -> Shape:
         half = inner.dtype in (torch.bfloat16, torch.float16) or torch.is_autocast_enabled(device.type)
         shape = shape_of(inner, device.type, half)
         whole = unwrapped(inner)
         text = whole.config.get_text_config()
-        if text._attn_implementation != attention.NAME:
+        if shape.backend != "forked" and text._attn_implementation != attention.NAME:
             inside = [name for name in whole.config.sub_configs if getattr(whole.config, name) is text]
             whole.set_attn_implementation({inside[0]: attention.NAME} if inside else attention.NAME)
         return shape
@@ -134,6 +150,21 @@ def _before_the_head(model: Any, head: nn.Module, given: dict[str, Any], row_M: 
     finally:
         hook.remove()
     return taken[0]
+
+
+def _branches(shape: Shape, tree: Tree) -> attention.Branches:
+    wanted_Q = tree.row_M.unique() if shape.prunes else None
+    if shape.backend == "dense":
+        return attention.Branches(None, wanted=wanted_Q)
+    found = attention.Branches(attention.pieces_of(tree.nodes), wanted=wanted_Q)
+    if wanted_Q is not None:
+        found.wanted_pieces = attention.pieces_of(tree.nodes, wanted_Q)
+    return found
+
+
+def _among(row_M: Tensor, wanted_Q: Tensor | None) -> Tensor:
+    """Where places stand among the wanted ones, which are all that the last layer gives."""
+    return row_M if wanted_Q is None else torch.searchsorted(wanted_Q, row_M)
 
 
 def _mask(shape: Shape, tree: Tree) -> Tensor | dict[str, Tensor]:

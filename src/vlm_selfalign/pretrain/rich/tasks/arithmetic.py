@@ -6,7 +6,6 @@ import random
 
 from vlm_selfalign.data.world.arithmetic import LEVELS, problems
 from vlm_selfalign.pretrain.rich.items import Item
-from vlm_selfalign.pretrain.rich.tasks import ANSWER
 from vlm_selfalign.pretrain.tasks import Branch
 
 SHARES = (3, 4, 4, 4, 1, 1)
@@ -16,4 +15,4 @@ SHARES = (3, 4, 4, 4, 1, 1)
 def branches(item: Item, chance: random.Random, count: int) -> list[Branch]:
     """``count`` problems of the training split; the item decides nothing."""
     asked = [chance.choice(problems(level)) for level in chance.choices(LEVELS, SHARES, k=count)]
-    return [Branch(one.question, one.answer, end_weight=ANSWER, sees=False, weight=ANSWER) for one in asked]
+    return [Branch(one.question, one.answer, end_weight=1.0, sees=False) for one in asked]

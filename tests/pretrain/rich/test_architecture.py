@@ -1,0 +1,39 @@
+"""Positions can be told apart, and the first layers look back from the first step on."""
+
+import pytest
+import torch
+from transformers import AutoConfig
+
+from vlm_selfalign.pretrain.architecture import MERGE, PATCH, SIDE
+from vlm_selfalign.pretrain.rich.architecture import BACK, FREQUENCIES, build, configuration
+from vlm_selfalign.pretrain.rich.words import words
+from vlm_selfalign.pretrain.tokens import SPECIAL, processor
+
+
+@pytest.fixture(scope="module")
+def untrained():
+    tokenizer = processor(SIDE, PATCH, MERGE, words()).tokenizer
+    ids = dict(zip(SPECIAL, tokenizer.convert_tokens_to_ids(list(SPECIAL)), strict=True))
+    return build(configuration(ids, len(tokenizer)), 0).eval(), tokenizer
+
+
+def test_the_frequencies_are_the_named_ones_also_when_saved(untrained, tmp_path):
+    model, _ = untrained
+    named = torch.tensor([one for axis in FREQUENCIES.values() for one in axis])
+    torch.testing.assert_close(model.model.language_model.rotary_emb.inv_freq, named)
+    model.config.save_pretrained(tmp_path)
+    again = AutoConfig.from_pretrained(tmp_path).text_config.rope_parameters
+    assert again == model.config.text_config.rope_parameters
+    assert again["attention_factor"] == 1.0
+
+
+@torch.no_grad()
+def test_place_heads_look_back_as_far_as_they_should(untrained):
+    model, tokenizer = untrained
+    model.set_attn_implementation("eager")
+    text = "There is a red car in the top left. A blue boat is to the left of the red car. " * 4
+    looks = model(**tokenizer([text], return_tensors="pt"), output_attentions=True).attentions
+    model.set_attn_implementation("sdpa")
+    for layer, distances in BACK.items():
+        for head, back in enumerate(distances):
+            assert (looks[layer][0, head].diagonal(-back) > 0.66).float().mean() > 0.95
