@@ -223,7 +223,15 @@ def test_a_fork_gets_a_child_of_its_own():
     _wait_until_gone(theirs)
 
 
-def test_interrupting_ends_the_task_and_its_child():
+@pytest.fixture
+def interruptible():
+    """Ctrl-C as an interpreter at a terminal takes it: processes in the background, and of a test runner, ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_interrupting_ends_the_task_and_its_child(interruptible):
     pid = isolated(os.getpid)
     os.kill(pid, signal.SIGINT)  # as if it stood in the terminal's foreground
     assert isolated(os.getpid) == pid

@@ -28,6 +28,7 @@ from vlm_selfalign.core.seeds import digest, digest_file
 from vlm_selfalign.media.errors import MediaError
 from vlm_selfalign.media.image import load_image
 from vlm_selfalign.media.video import load_video
+from vlm_selfalign.models.identity import check_card
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -141,6 +142,7 @@ class ClipService:
         # Twenty seconds on a busy machine; a run that asks nothing of CLIP should not wait for it.
         import open_clip
 
+        check_card(self.path)
         name = f"local-dir:{self.path.resolve()}"
         loaded: Any = open_clip.create_model_from_pretrained(name, return_transform=True)
         model, look = loaded

@@ -10,7 +10,6 @@ to read it. A real vocabulary, chat template, world knowledge and language prior
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -32,11 +31,11 @@ from transformers import (
 
 from vlm_selfalign.core.errors import UserError
 from vlm_selfalign.core.seeds import digest
-from vlm_selfalign.models.identity import cache_folder, file_digest
+from vlm_selfalign.models.identity import CARD, cache_folder, check_card, file_digest
 from vlm_selfalign.models.wheels import found_wheel
 
 SHIPPED = Path(__file__).parent / "graft"
-TOWER, ADAPTER, CARD = "tower.safetensors", "adapter", "CARD.json"
+TOWER, ADAPTER = "tower.safetensors", "adapter"
 LANGUAGE = "smollm2"
 
 SIDE, PATCH = 64, 8
@@ -99,7 +98,7 @@ def found_grafted() -> Path:
         raise UserError(
             "model.path=grafted: this installation lacks the grafted model's parts; name a folder or hub id"
         )
-    check(SHIPPED)
+    check_card(SHIPPED)
     try:
         language = found_wheel(LANGUAGE)
     except UserError:
@@ -115,20 +114,6 @@ def found_grafted() -> Path:
             draft.rename(folder)
         shutil.rmtree(draft, ignore_errors=True)
     return folder
-
-
-def check(parts: Path) -> None:
-    """Raises ``UserError`` where a part that ships is not what its card says."""
-    if not (parts / CARD).is_file():
-        return
-    for name, known in json.loads((parts / CARD).read_text()).get("sha256", {}).items():
-        if not (parts / name).is_file():
-            raise UserError(f"{parts / name}: missing, though {CARD} names it; reinstall the package")
-        found = hashlib.sha256((parts / name).read_bytes()).hexdigest()
-        if found != known:
-            raise UserError(
-                f"{parts / name}: has the hash {found[:12]}..., its card says {known[:12]}...; reinstall the package"
-            )
 
 
 def parts_digest(parts: Path) -> str:

@@ -14,8 +14,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from vlm_selfalign.core.errors import UserError
 from vlm_selfalign.core.seeds import digest
 
+CARD = "CARD.json"
 _LIBRARIES = ("torch", "torchvision", "transformers", "tokenizers", "peft", "pillow")
 _SETTINGS = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "*.py")
 _NOT_CONTENT = ("version.json", "trainer_state.json", "README.md", "MANIFEST.json")
@@ -84,3 +86,20 @@ def _plain(value: Any) -> Any:
 def cache_folder() -> Path:
     """Where this package keeps what it can make again."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vlm_selfalign"
+
+
+def check_card(folder: Path) -> None:
+    """Raises ``UserError`` where weights that ship are not what the ``CARD.json`` beside them says."""
+    if not (folder / CARD).is_file():
+        return
+    card = json.loads((folder / CARD).read_text())
+    sums = card.get("sha256", {})
+    for name, known in (sums if isinstance(sums, dict) else {card["weights"]: sums}).items():
+        if not (folder / name).is_file():
+            raise UserError(f"{folder / name}: missing, though {CARD} names it; reinstall the package")
+        with (folder / name).open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != known:
+            raise UserError(
+                f"{folder / name}: has the hash {found[:12]}..., its card says {known[:12]}...; reinstall the package"
+            )

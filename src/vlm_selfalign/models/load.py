@@ -39,7 +39,7 @@ from transformers.utils import logging as transformers_logging
 from vlm_selfalign.config import MediaSettings, ModelSettings
 from vlm_selfalign.core.errors import UserError, nearest
 from vlm_selfalign.models.grafted import found_grafted
-from vlm_selfalign.models.identity import cache_folder, identity_of
+from vlm_selfalign.models.identity import cache_folder, check_card, identity_of
 from vlm_selfalign.models.wheels import WHEELS, found_wheel
 
 EMBEDDED = Path(__file__).parent / "embedded"
@@ -107,6 +107,7 @@ def find(path: str, revision: str | None = None) -> Path:
     if path == "embedded":
         if not (EMBEDDED / "config.json").is_file():
             raise UserError("model.path=embedded: this installation lacks the embedded model; name a folder or hub id")
+        check_card(EMBEDDED)
         return EMBEDDED
     if path.startswith("tiny:"):
         return _tiny(path)

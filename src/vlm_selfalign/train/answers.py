@@ -8,23 +8,19 @@ on where another's answer began (turns of one dialogue) cannot share a row, and 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import extract_model_from_parallel
 from torch import Tensor
 
-from vlm_selfalign.models.answer_adapters import Places, Unplaced, acts_on_answers, from_opening
+from vlm_selfalign.models.answer_adapters import Places, acts_on_answers, from_opening
 from vlm_selfalign.train.batch import Item
-from vlm_selfalign.train.engine.checks import Marked, disagreement
 from vlm_selfalign.train.engine.fitness import Unfit
 from vlm_selfalign.train.engine.forward import Engine
-from vlm_selfalign.train.engine.plan import Planner
 from vlm_selfalign.train.engine.tree import Tree
-from vlm_selfalign.train.engine.vision import Vision
 from vlm_selfalign.train.score import TokenScores
-from vlm_selfalign.train.texts import Text, Texts, start_of
+from vlm_selfalign.train.texts import start_of
 
 
 class AnswerEngine(Engine):
@@ -61,21 +57,6 @@ def answers_in(tree: Tree, places: Places) -> Tensor:
     if bool((answer_T & prompt_T).any()) or not bool(answer_T[tree.row_M.cpu()].all()):
         raise Unfit("one text's answer is another's prompt, and the adapter acts on answers alone")
     return answer_T
-
-
-def settled(
-    model: Any, maker: Texts, groups: Sequence[Sequence[Text]], plain: Marked, features: Path | None, bf16: bool = False
-) -> tuple[Engine, Planner] | str:
-    """As the engine's ``settle``."""
-    engine, planner = AnswerEngine(Vision(features)), Planner(model, maker)
-    for texts in groups:
-        try:
-            reason = disagreement(engine, planner, model, texts, plain, bf16)
-        except Unplaced as unplaced:  # a way through the model that this one does not know of
-            reason = str(unplaced)
-        if reason:
-            return reason
-    return engine, planner
 
 
 def quarrel(items: Sequence[Item], opening: tuple[int, ...]) -> str | None:

@@ -38,7 +38,7 @@ from vlm_selfalign.models.encode import Encoder
 from vlm_selfalign.models.load import pick_device
 from vlm_selfalign.train import checkpoint
 from vlm_selfalign.train.alarms import is_mismatch, mismatched
-from vlm_selfalign.train.answers import quarrel, settled
+from vlm_selfalign.train.answers import AnswerEngine, quarrel
 from vlm_selfalign.train.arguments import arguments
 from vlm_selfalign.train.batch import Collator, Dropped, ignored_columns, prepare, uneven_prompts
 from vlm_selfalign.train.callbacks import Log, Progress, Seal
@@ -208,12 +208,10 @@ def _engine(spec: FitSpec, learns: Learner, collator: Collator) -> tuple[Collato
         return collator, None, []
     kinds = {any(text.prompt.media for text in item.texts.values()): item for item in reversed(collator.items)}
     groups = [list(item.texts.values()) for item in kinds.values()]
-    features = spec.work / "features"
-    opening = collator.maker.opening
-    reason = quarrel(collator.items, opening) if opening else None
-    way = settled if opening else settle
+    maker, features, bf16 = collator.maker, spec.work / "features", spec.training.bf16
+    reason, engine = (quarrel(collator.items, maker.opening), AnswerEngine) if maker.opening else (None, Engine)
     try:
-        found = reason or way(learns.model, collator.maker, groups, collator.plain, features, spec.training.bf16)
+        found = reason or settle(learns.model, maker, groups, collator.plain, features, bf16, engine)
     except (ValueError, RuntimeError) as error:
         raise mismatched(error, [item.row.id for item in kinds.values()]) if is_mismatch(error) else error from None
     if isinstance(found, str):

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vlm_selfalign.models.answer_adapters import Unplaced
 from vlm_selfalign.train.engine.fitness import Unfit
 from vlm_selfalign.train.engine.forward import Engine
 from vlm_selfalign.train.engine.plan import Planner
@@ -33,7 +34,13 @@ Marked = Callable[[Sequence[Text]], Mapping[str, Any]]
 
 
 def settle(
-    model: Any, maker: Texts, groups: Sequence[Sequence[Text]], plain: Marked, features: Path | None, bf16: bool = False
+    model: Any,
+    maker: Texts,
+    groups: Sequence[Sequence[Text]],
+    plain: Marked,
+    features: Path | None,
+    bf16: bool = False,
+    engine: type[Engine] = Engine,
 ) -> tuple[Engine, Planner] | str:
     """The fast forward for a model, checked on groups of texts; or why it cannot be used.
 
@@ -44,17 +51,18 @@ def settle(
         plain: The plain forward's inputs of texts (``Collator.plain``).
         features: Where features of pictures are kept beyond memory.
         bf16: Whether training computes under bf16 autocast.
+        engine: Which forward.
     """
-    engine, planner = Engine(Vision(features)), Planner(model, maker)
+    fast, planner = engine(Vision(features)), Planner(model, maker)
     for texts in groups:
         try:
-            reason = disagreement(engine, planner, model, texts, plain, bf16)
+            reason = disagreement(fast, planner, model, texts, plain, bf16)
         except torch.OutOfMemoryError:
             logger.warning("the plain forward of one row does not fit into memory: the fast one goes unchecked")
             reason = None
         if reason:
             return reason
-    return engine, planner
+    return fast, planner
 
 
 def disagreement(
@@ -81,7 +89,7 @@ def disagreement(
         with cast:
             fast = _scored(model, lambda: engine.score(model, planner(texts), answer_NT[:, 1:]))
             slow = _scored(model, lambda: score_tokens(model, inputs, answer_NT))
-    except Unfit as reason:
+    except (Unfit, Unplaced) as reason:
         return str(reason)
     finally:
         model.train(was_training)

@@ -47,8 +47,8 @@ def score_hidden(
 
 
 def is_plain(head: nn.Module) -> bool:
-    """Whether an output layer is no more than a matrix: no adapter on it, not quantised."""
-    return type(head) is nn.Linear
+    """Whether an output layer is no more than a matrix, whole or sharded (FSDP2): no adapter on it, not quantised."""
+    return type(head) is nn.Linear or (isinstance(head, nn.Linear) and type(head).__name__ == "FSDPLinear")
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,10 @@ class ReferenceStore:
 
     def keep(self, opinions: Sequence[tuple[Text, Opinion]]) -> None:
         """Keep opinions: all of them when this returns, or none."""
-        keyed = {self._key(text): opinion for text, opinion in opinions}
+        keyed: dict[str, Opinion] = {}
+        for text, opinion in opinions:  # a text may stand twice, and its states be wanted only once
+            known = keyed.get(key := self._key(text))
+            keyed[key] = known if known and known.hidden_SD is not None else opinion
         if not self._logs:
             self._memory |= keyed
             return
