@@ -2,7 +2,7 @@
 
 import json
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vlm_selfalign.data.world.language import place
@@ -25,7 +25,12 @@ DIALS = st.fixed_dictionaries(
 )
 
 
+ON_THE_EDGE = {"cells": 5, "cell": 32, "small": 0.25, "faint": 0.25, "occluded": 0.25, "repeats": 0.5, "most": 2}
+"""With scene 5: an object of which a little less than .2 is hidden, and .2 when rounded."""
+
+
 @given(dials=DIALS, index=st.integers(0, 10_000))
+@example(dials=ON_THE_EDGE, index=5)
 @settings(max_examples=60, deadline=None)
 def test_it_is_whole_and_agrees_with_itself(dials, index):
     world = WorldSettings.of(**dials)

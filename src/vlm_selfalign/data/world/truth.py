@@ -42,7 +42,7 @@ def truth(scene: Scene, settings: WorldSettings | None = None) -> dict[str, Any]
     """The complete truth of a scene."""
     settings = settings or WorldSettings()
     objects = [
-        _object(thing, hidden, scene, settings)
+        _object(thing, round(hidden, 3), scene, settings)
         for thing, hidden in zip(scene.things, _hidden(scene, settings), strict=True)
     ]
     counts = Counter(thing.kind for thing in scene.things)
@@ -68,7 +68,7 @@ def _object(thing: Thing, hidden: float, scene: Scene, settings: WorldSettings) 
         "col": thing.col,
         "place": place({"row": thing.row, "col": thing.col}, settings.cells),
         "size": "small" if size < SMALL else "large" if size >= LARGE else None,
-        "hidden": round(hidden, 3),
+        "hidden": hidden,
         "contrast": round(shown, 3),
         "hard": [name for name, holds in why.items() if holds],
     }
