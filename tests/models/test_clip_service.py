@@ -1,11 +1,9 @@
 """CLIP from a folder: similarities of words with pictures and clips; a model that is missing is said once."""
 
-import json
 import logging
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from vlm_selfalign.core.media import Media
@@ -14,25 +12,6 @@ from vlm_selfalign.core.requests import Embed, Failed, Generate, Ground
 from vlm_selfalign.data.world.clips import clip
 from vlm_selfalign.models.clip_service import ClipService
 
-TINY = {
-    "embed_dim": 16,
-    "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16},
-    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
-}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A tiny CLIP of random weights, as open_clip writes its own."""
-    import open_clip
-
-    path = tmp_path_factory.mktemp("clip")
-    normal = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
-    (path / "open_clip_config.json").write_text(json.dumps({"model_cfg": TINY, "preprocess_cfg": normal}))
-    torch.manual_seed(0)
-    torch.save(open_clip.CLIP(**TINY).state_dict(), path / "open_clip_pytorch_model.bin")
-    return path
-
 
 def photo(folder, seed):
     path = folder / f"{seed}.png"
@@ -40,21 +19,21 @@ def photo(folder, seed):
     return Media(kind="image", uri=str(path), content_hash=str(seed))
 
 
-def test_similarities_of_words_with_pictures_and_clips(folder, tmp_path):
-    service = ClipService(folder, frames=4)
+def test_similarities_of_words_with_pictures_and_clips(clip_folder, tmp_path):
+    service = ClipService(clip_folder, frames=4)
     shown = [photo(tmp_path, 1), clip(3)]
     grounds = [Ground(text=text, media=media) for media in shown for text in ("a red boat", "two cups")]
     values = [reply.value for reply in service.serve(grounds, [0] * 4)]
     assert all(-1 <= value <= 1 for value in values) and len({round(value, 6) for value in values}) == 4
-    assert [reply.value for reply in ClipService(folder, frames=4).serve(grounds[::-1], [0] * 4)] == values[::-1]
+    assert [reply.value for reply in ClipService(clip_folder, frames=4).serve(grounds[::-1], [0] * 4)] == values[::-1]
     (embedded,) = service.serve([Embed(items=("a red boat", shown[0], shown[1]))], [0])
     words, picture, moving = (np.array(vector) for vector in embedded.value)
     assert [np.linalg.norm(vector) for vector in (words, picture, moving)] == pytest.approx([1, 1, 1], abs=1e-5)
     assert words @ picture == pytest.approx(values[0], abs=1e-5)
 
 
-def test_a_clip_is_the_mean_over_its_frames(folder, tmp_path):
-    service, media = ClipService(folder, frames=4), clip(3)
+def test_a_clip_is_the_mean_over_its_frames(clip_folder, tmp_path):
+    service, media = ClipService(clip_folder, frames=4), clip(3)
     from vlm_selfalign.media.video import load_video
 
     stills = []
@@ -66,8 +45,8 @@ def test_a_clip_is_the_mean_over_its_frames(folder, tmp_path):
     assert whole == pytest.approx(np.mean(frames), abs=1e-5)
 
 
-def test_what_cannot_be_opened_or_answered_disturbs_no_other(folder, tmp_path):
-    service = ClipService(folder)
+def test_what_cannot_be_opened_or_answered_disturbs_no_other(clip_folder, tmp_path):
+    service = ClipService(clip_folder)
     gone = Media(kind="image", uri=str(tmp_path / "gone.png"), content_hash="gone")
     asked = [
         Ground(text="x", media=gone),
@@ -87,8 +66,8 @@ def test_a_missing_model_is_said_once_and_fails_every_request(tmp_path, caplog):
 
 
 @pytest.mark.parametrize("broken", ["open_clip_config.json", "open_clip_pytorch_model.bin"])
-def test_a_folder_that_holds_no_model_is_said_once_too(broken, folder, tmp_path, caplog):
-    for file in folder.iterdir():
+def test_a_folder_that_holds_no_model_is_said_once_too(broken, clip_folder, tmp_path, caplog):
+    for file in clip_folder.iterdir():
         (tmp_path / file.name).write_bytes(b"{}" if file.name == broken else file.read_bytes())
     with caplog.at_level(logging.WARNING):
         service = ClipService(tmp_path)
@@ -97,6 +76,7 @@ def test_a_folder_that_holds_no_model_is_said_once_too(broken, folder, tmp_path,
     assert caplog.text.count("no CLIP model") == 1
 
 
-def test_the_identity_is_of_the_weights(folder, tmp_path):
-    assert ClipService(folder).identity == ClipService(folder).identity != ClipService(folder, frames=2).identity
-    assert ClipService(tmp_path).identity != ClipService(folder).identity
+def test_the_identity_is_of_the_weights(clip_folder, tmp_path):
+    service, again = ClipService(clip_folder), ClipService(clip_folder)
+    assert service.identity == again.identity != ClipService(clip_folder, frames=2).identity
+    assert ClipService(tmp_path).identity != service.identity

@@ -14,9 +14,9 @@ def clip(name, *kinds):
 SAMPLES = [clip("a", "boat", "cup"), clip("b", "car")]
 
 
-def rows_of(sample, *texts, **settings):
+def rows_of(sample, *texts, among=SAMPLES, **settings):
     ask = resolve("probe", "self_questions")(**settings)
-    steps = ask(sample, ask.survey(SAMPLES))
+    steps = ask(sample, ask.survey(among))
     assert len(next(steps)) == len(texts)
     with pytest.raises(StopIteration) as done:
         steps.send([Text(text=text) for text in texts])
@@ -38,6 +38,12 @@ def test_what_the_clip_does_not_hold_cannot_be_answered():
     found = rows_of(SAMPLES[1], "Where is the cup?", spatial=1, temporal=0)
     assert [label for _, label, _ in found["questions_answerable"]] == [0.0]
     assert [label for _, label, _ in found["questions_fit_wrong_clip"]] == [1.0]
+
+
+def test_a_clip_measured_alone_has_no_wrong_clip():
+    found = rows_of(SAMPLES[0], "What colour is the boat?", among=SAMPLES[:1], spatial=1, temporal=0)
+    assert set(found) == {"questions_unread", "questions_answerable"}
+    assert [label for _, label, _ in found["questions_answerable"]] == [1.0]
 
 
 def test_one_question_at_a_time_is_drawn_anew():

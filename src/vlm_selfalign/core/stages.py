@@ -23,7 +23,6 @@ from vlm_selfalign.core.registry import Plugin, resolve
 from vlm_selfalign.core.seeds import digest
 
 Kind = Literal["method", "fold", "fit"]
-RESERVED = {"rows", "role", "in_rounds"}
 
 
 @dataclass(frozen=True)

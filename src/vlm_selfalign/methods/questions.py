@@ -4,11 +4,13 @@
 
     questions:  {method: ask_questions, spatial: 2, temporal: 2}
     candidates: {method: videosavi}                 # reads the stage called questions
+
+A method that makes candidates of them says how one question becomes a pair; ``each_question`` does the rest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 from pydantic import Field
@@ -16,12 +18,12 @@ from pydantic import Field
 from vlm_selfalign.core.errors import Drop
 from vlm_selfalign.core.prompts import Prompt, Sample
 from vlm_selfalign.core.registry import method
-from vlm_selfalign.core.requests import Generate, Sampling, Text
-from vlm_selfalign.core.rows import Demo, Labelled
-from vlm_selfalign.core.steps import Steps, ask_all
+from vlm_selfalign.core.requests import Sampling, Text
+from vlm_selfalign.core.rows import Demo, Labelled, Pair
+from vlm_selfalign.core.steps import Steps, together
 from vlm_selfalign.methods.accepted import refused
 from vlm_selfalign.scoring.consensus import plain
-from vlm_selfalign.scoring.self_asked import questions_in, wanted
+from vlm_selfalign.scoring.self_asked import ask_wanted, questions_in, wanted
 
 Count = Annotated[int, Field(ge=0)]
 
@@ -47,14 +49,9 @@ def ask_questions(
     def run(sample: Sample) -> Steps[list[Demo | Labelled]]:
         if not sample.prompt.media:
             raise Drop("nothing to ask about: the prompt shows no picture or clip")
-        asked = wanted(spatial, temporal, free, times)
-        prompts = [sample.prompt.asking(one.text) for one in asked]
-        replies = yield from ask_all(
-            Generate(prompt=prompt, draw=one.draw, sampling=sampling)
-            for one, prompt in zip(asked, prompts, strict=True)
-        )
+        replies = yield from ask_wanted(sample.prompt, wanted(spatial, temporal, free, times), sampling)
         rows: list[Demo | Labelled] = []
-        for one, prompt, reply in zip(asked, prompts, replies, strict=True):
+        for one, prompt, reply in replies:
             rows += _rows(prompt, reply, one.about, one.count)
         rows += [Demo(prompt=sample.prompt, answer=question, notes={"asks": "given"}) for question in given]
         return list({plain(row.answer) or row.id: row for row in reversed(rows)}.values())[::-1]
@@ -67,3 +64,27 @@ def _rows(prompt: Prompt, reply: Text, asks: str, count: int) -> list[Demo | Lab
         return [Demo(prompt=prompt, answer=q, notes={"asks": asks}) for q in questions_in(reply.text, count)]
     except Drop as reason:
         return [refused(prompt, reply.text, f"{asks} question: {reason.reason}", asks=asks)]
+
+
+def each_question(
+    sample: Sample, questions: Sequence[Demo | Labelled], candidate: Callable[[Prompt], Steps[Pair]]
+) -> Steps[list[Pair | Labelled]]:
+    """One candidate per question: the pair, with the question's notes besides its own, or the reason against it.
+
+    Replies without a question go along, to be counted with the refused. ``candidate`` is given the sample's prompt
+    asking the question, and raises ``Drop`` to refuse. Raises ``Drop`` when nothing was asked at all.
+    """
+    unread: list[Pair | Labelled] = [row for row in questions if isinstance(row, Labelled)]
+    asked = [row for row in questions if isinstance(row, Demo)]
+    if not unread and not asked:
+        raise Drop("no question")
+    made = yield from together(*(_or_refused(sample.prompt.asking(row.answer), row, candidate) for row in asked))
+    return [*unread, *made]
+
+
+def _or_refused(prompt: Prompt, question: Demo, candidate: Callable[[Prompt], Steps[Pair]]) -> Steps[Pair | Labelled]:
+    try:
+        pair = yield from candidate(prompt)
+    except Drop as dropped:
+        return refused(prompt, question.answer, dropped.reason, **question.notes)
+    return pair.model_copy(update={"notes": {**question.notes, **pair.notes}})

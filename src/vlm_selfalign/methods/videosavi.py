@@ -17,14 +17,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from vlm_selfalign.core.errors import Drop
 from vlm_selfalign.core.prompts import Prompt, Sample
 from vlm_selfalign.core.registry import method
 from vlm_selfalign.core.requests import Generate, Sampling, Text
 from vlm_selfalign.core.rows import Demo, Labelled, Pair
-from vlm_selfalign.core.steps import Steps, ask, together
-from vlm_selfalign.methods.accepted import refused
+from vlm_selfalign.core.steps import Steps, ask
+from vlm_selfalign.methods.questions import each_question
 from vlm_selfalign.scoring.consensus import plain
 from vlm_selfalign.scoring.judging import against, prefers
 from vlm_selfalign.scoring.revisions import only_praises, times_as_long, without_leakage
@@ -69,30 +71,21 @@ def videosavi(
     settings = _Settings(Sampling(temperature=temperature, max_tokens=max_tokens), longer, judge, threshold, critic)
 
     def run(sample: Sample, questions: list[Demo | Labelled]) -> Steps[list[Row]]:
-        unread: list[Row] = [row for row in questions if isinstance(row, Labelled)]
-        asked = [row for row in questions if isinstance(row, Demo)]
-        if not unread and not asked:
-            raise Drop("no question")
-        made = yield from together(*(_candidate(sample, question, settings) for question in asked))
-        return [*unread, *made]
+        return (yield from each_question(sample, questions, partial(_pair, settings=settings)))
 
     return run
 
 
-def _candidate(sample: Sample, question: Demo, settings: _Settings) -> Steps[Row]:
-    prompt, notes = sample.prompt.asking(question.answer), dict(question.notes)
-    try:
-        answer = yield from _said(prompt, settings.sampling, "policy", "answer")
-        critique, revision = yield from _revised(prompt, answer.text, settings)
-        text = _guarded(answer.text, revision.text, settings.longer)
-        notes |= {"critique": critique, "leaked": text != revision.text.strip()}
-        if settings.judge:
-            first, second = yield from prefers(prompt, text, answer.text, settings.critic)
-            if reason := against(first, second, settings.threshold):
-                raise Drop(reason)
-            notes["preferred"] = [round(first, 3), round(second, 3)]
-    except Drop as dropped:
-        return refused(prompt, question.answer, dropped.reason, **question.notes)
+def _pair(prompt: Prompt, settings: _Settings) -> Steps[Pair]:
+    answer = yield from _said(prompt, settings.sampling, "policy", "answer")
+    critique, revision = yield from _revised(prompt, answer.text, settings)
+    text = _guarded(answer.text, revision.text, settings.longer)
+    notes: dict[str, Any] = {"critique": critique, "leaked": text != revision.text.strip()}
+    if settings.judge:
+        first, second = yield from prefers(prompt, text, answer.text, settings.critic)
+        if reason := against(first, second, settings.threshold):
+            raise Drop(reason)
+        notes["preferred"] = [round(first, 3), round(second, 3)]
     return Pair(
         prompt=prompt,
         chosen=text,

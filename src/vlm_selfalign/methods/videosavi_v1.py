@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 from pydantic import Field
@@ -24,7 +25,7 @@ from vlm_selfalign.core.registry import method
 from vlm_selfalign.core.requests import Generate, Ground, Sampling, Text
 from vlm_selfalign.core.rows import Demo, Labelled, Pair
 from vlm_selfalign.core.steps import Steps, ask_all, together
-from vlm_selfalign.methods.accepted import refused
+from vlm_selfalign.methods.questions import each_question
 from vlm_selfalign.scoring.consensus import plain
 from vlm_selfalign.scoring.judging import against, prefers, says_right
 from vlm_selfalign.scoring.revisions import times_as_long
@@ -70,23 +71,9 @@ def videosavi_v1(
     settings = _Settings(samples, sampling, clip, clip_weight, gamma, longer, judge)
 
     def run(sample: Sample, questions: list[Demo | Labelled]) -> Steps[list[Row]]:
-        unread: list[Row] = [row for row in questions if isinstance(row, Labelled)]
-        asked = [row for row in questions if isinstance(row, Demo)]
-        if not unread and not asked:
-            raise Drop("no question")
-        made = yield from together(*(_candidate(sample, question, settings) for question in asked))
-        return [*unread, *made]
+        return (yield from each_question(sample, questions, partial(_pair, settings=settings)))
 
     return run
-
-
-def _candidate(sample: Sample, question: Demo, settings: _Settings) -> Steps[Row]:
-    prompt = sample.prompt.asking(question.answer)
-    try:
-        pair = yield from _pair(prompt, settings)
-    except Drop as dropped:
-        return refused(prompt, question.answer, dropped.reason, **question.notes)
-    return pair.model_copy(update={"notes": {**question.notes, **pair.notes}})
 
 
 def _pair(prompt: Prompt, settings: _Settings) -> Steps[Pair]:

@@ -32,11 +32,6 @@ class Estimate(Record):
     level: float = 0.95
     lost: float = 0.0
 
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether the whole interval lies on one side of 0."""
-        return self.low > 0 or self.high < 0
-
 
 def estimate(measure: Measure, draws: int = 2000, level: float = 0.95, seed: int = 0) -> Estimate | None:
     """The value of a measure with its bootstrap interval; None when it has no value."""

@@ -29,11 +29,6 @@ def takes_images(model: Any) -> bool:
     return "image" in (getattr(unwrapped(model), "input_modalities", None) or ())
 
 
-def takes_video(model: Any) -> bool:
-    """Whether clips can be shown to it as such."""
-    return "video" in (getattr(unwrapped(model), "input_modalities", None) or ())
-
-
 def image_token_id(model: Any) -> int | None:
     """The token that stands for a picture's features in the ids, or None for a text-only model."""
     config = unwrapped(model).config

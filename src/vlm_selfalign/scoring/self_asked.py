@@ -1,4 +1,4 @@
-"""Questions a model asks itself about a picture or clip: the prompts, and the questions in a reply.
+"""Questions a model asks itself about a picture or clip: the prompts, their asking, and the questions in a reply.
 
 ::
 
@@ -10,10 +10,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from vlm_selfalign.core.errors import Drop
 from vlm_selfalign.core.parse import parse_list
+from vlm_selfalign.core.prompts import Prompt
+from vlm_selfalign.core.requests import Generate, Sampling, Text
+from vlm_selfalign.core.steps import Steps, ask_all
 from vlm_selfalign.scoring.consensus import plain
 
 SPATIAL = (
@@ -45,6 +49,15 @@ def wanted(spatial: int, temporal: int, one_at_a_time: str = "", times: int = 0)
     kinds = (("spatial", spatial, SPATIAL), ("temporal", temporal, TEMPORAL))
     lists = [Wanted(about, count, text.format(count=count)) for about, count, text in kinds if count]
     return [*lists, *(Wanted("free", 1, one_at_a_time, draw) for draw in range(times if one_at_a_time else 0))]
+
+
+def ask_wanted(prompt: Prompt, asked: Sequence[Wanted], sampling: Sampling) -> Steps[list[tuple[Wanted, Prompt, Text]]]:
+    """Ask for them, with what ``prompt`` shows in view: each with the prompt it was asked with and its reply."""
+    prompts = [prompt.asking(one.text) for one in asked]
+    replies = yield from ask_all(
+        Generate(prompt=shown, draw=one.draw, sampling=sampling) for one, shown in zip(asked, prompts, strict=True)
+    )
+    return list(zip(asked, prompts, replies, strict=True))
 
 
 def questions_in(text: str, at_most: int | None = None) -> list[str]:

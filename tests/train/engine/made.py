@@ -1,9 +1,11 @@
-"""Tiny learners, texts, and the plain way to the same numbers."""
+"""Tiny learners, hybrids among them, texts, and the plain way to the same numbers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+from transformers import AutoTokenizer, Lfm2Config, Lfm2ForCausalLM, Qwen3NextConfig, Qwen3NextForCausalLM
 
 from vlm_selfalign.config import LoraSettings, ModelSettings
 from vlm_selfalign.core.media import Media
@@ -58,6 +60,46 @@ def bench(family: str, lora: str | None = None, freeze: Sequence[str] = (), visi
     found.model.train()
     maker = Texts(Encoder.of(found.loaded))
     return Bench(found, maker, Engine(vision or Vision()), Planner(found.model, maker))
+
+
+def _qwen3_next(**given) -> Qwen3NextForCausalLM:
+    config = Qwen3NextConfig(
+        **given,
+        layer_types=["linear_attention", "full_attention", "linear_attention"],
+        head_dim=8,
+        linear_num_key_heads=2,
+        linear_num_value_heads=4,
+        linear_key_head_dim=8,
+        linear_value_head_dim=8,
+        num_experts=0,
+        mlp_only_layers=[0, 1, 2],
+    )
+    return Qwen3NextForCausalLM(config)
+
+
+def _lfm2(**given) -> Lfm2ForCausalLM:
+    return Lfm2ForCausalLM(Lfm2Config(**given, layer_types=["conv", "full_attention", "conv"]))
+
+
+HYBRIDS = {"qwen3_next": _qwen3_next, "lfm2": _lfm2}
+
+
+def hybrid(family: str, words_of: Path, folder: Path) -> None:
+    """Writes a tiny model of linear and full attention, which has the tokenizer of ``words_of``."""
+    words = AutoTokenizer.from_pretrained(words_of)
+    torch.manual_seed(0)
+    model = HYBRIDS[family](
+        vocab_size=len(words),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        eos_token_id=words.eos_token_id,
+        pad_token_id=words.pad_token_id,
+    )
+    model.save_pretrained(folder)
+    words.save_pretrained(folder)
 
 
 def asked(words: str, *photos: Media) -> Prompt:

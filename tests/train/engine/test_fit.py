@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from transformers import AutoTokenizer, Qwen3NextConfig, Qwen3NextForCausalLM
 
+from train.engine.made import hybrid
 from train.made import photo_pairs, spec_for, text_pairs
 from vlm_selfalign.core.errors import UserError
 from vlm_selfalign.core.lines import growing_lines
@@ -112,28 +112,7 @@ def test_a_forward_that_disagrees_is_not_used(qwen, photos, tmp_path, monkeypatc
 
 
 def test_hybrids_fork_their_states(llama, tmp_path, ran):
-    words = AutoTokenizer.from_pretrained(llama)
-    torch.manual_seed(0)
-    config = Qwen3NextConfig(
-        vocab_size=len(words),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        layer_types=["linear_attention", "full_attention"],
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=8,
-        linear_num_key_heads=2,
-        linear_num_value_heads=4,
-        linear_key_head_dim=8,
-        linear_value_head_dim=8,
-        num_experts=0,
-        mlp_only_layers=[0, 1],
-        eos_token_id=words.eos_token_id,
-        pad_token_id=words.pad_token_id,
-    )
-    Qwen3NextForCausalLM(config).save_pretrained(tmp_path / "hybrid")
-    words.save_pretrained(tmp_path / "hybrid")
+    hybrid("qwen3_next", llama, tmp_path / "hybrid")
     training = {"gradient_checkpointing": True}  # which drops what a layer remembers, unless it is kept off
     given = {"loss": "rrpo", "model": LORA, "training": training, "schedule": {"epochs": 1}}
     fast, plain = curves(tmp_path, text_pairs(4), tmp_path / "hybrid", **given)

@@ -39,11 +39,6 @@ SIDE = "Is the {kind} {first} or {second} the {other}?"
 Objects = Sequence[Mapping[str, Any]]
 Negatives = Literal["random", "popular", "adversarial"]
 
-POPULAR = tuple(
-    sorted(KINDS, key=lambda kind: (-sum(p.rate for p in PARTNERS if p.partner == kind), KINDS.index(kind)))
-)
-"""Kinds by how often captions name them: partners first, since they are named without being there."""
-
 
 @dataclass(frozen=True)
 class Question:
