@@ -97,7 +97,7 @@ def _language(given: argparse.Namespace, log: Log) -> None:
     processor = grafted.processor(language)
     texts = remembered(model, processor, given.out / "texts.jsonl")
     packer = Packer(processor.tokenizer)
-    ended = learn(model, packer, texts, given.out, given.seed, log, given.steps or STEPS, given.until)
+    ended = learn(model, packer, texts, given.out, given.seed, log, given.steps or STEPS, until=given.until)
     log({"stage": "language", "ended": ended})
 
 

@@ -21,11 +21,12 @@ from vlm_selfalign.core.seeds import rng
 from vlm_selfalign.data.world.scenes import Scene
 from vlm_selfalign.graft.lessons import exchanges
 from vlm_selfalign.graft.packing import Packed, Packer, hidden, packed_loss
-from vlm_selfalign.graft.resume import Log, Run, straight
+from vlm_selfalign.graft.resume import Log, Run, straight, two_legs
 from vlm_selfalign.graft.text_only import TextAnswer
 from vlm_selfalign.graft.tower import PLAIN, RICH, Album, encode, pixel_values
 
-STEPS = 210
+STEPS, AGAIN = 210, 200
+"""After ``STEPS`` come ``AGAIN`` at half the rate, with more about colours: see ``Leg``."""
 BATCH = 4
 RATE = 8e-4
 """At 1e-3 counting came and went."""
@@ -34,6 +35,7 @@ WARM_UP = 20
 DESCRIBE_FROM = 0.25
 """From this share of the run on most pictures are described; before, three in ten, until questions are learnt."""
 
+HALF = 0.5
 CHECK_EVERY = 30
 HELD_OUT = 16
 STATE, ADAPTER = "state.pt", "adapter"
@@ -57,6 +59,31 @@ class Pictures:
         return cls(album.scenes, torch.cat(parts))
 
 
+@dataclass(frozen=True)
+class Leg:
+    """What differs between the two parts of a run: of how many kinds a picture's colours are asked, how much a colour
+    weighs in a description, and how often there is one.
+
+    After the first part a sixth of the colours that descriptions told were wrong, and an eighth of the counts.
+    """
+
+    colours: tuple[int, int] = (1, 2)
+    colour_weight: float = 1.0
+    describe: float = 0.8
+
+
+FIRST = Leg()
+EARLY = Leg(describe=0.3)
+SECOND = Leg(colours=(3, 4), colour_weight=3.0)
+
+
+def leg_at(step: int, steps: int) -> Leg:
+    """What part of a run with ``steps`` first steps a step belongs to."""
+    if step >= steps:
+        return SECOND
+    return EARLY if step < DESCRIBE_FROM * steps else FIRST
+
+
 def learn(
     model: SmolVLMForConditionalGeneration,
     packer: Packer,
@@ -65,6 +92,7 @@ def learn(
     seed: int,
     log: Log,
     steps: int = STEPS,
+    again: int = AGAIN,
     until: float = math.inf,
 ) -> bool:
     """Train from where ``folder`` left off; whether it came to the end before ``until`` (seconds since 1970)."""
@@ -72,12 +100,13 @@ def learn(
     learnt = [p for p in adapted.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learnt, lr=RATE, weight_decay=0.0)
     state, load = partial(get_peft_model_state_dict, adapted), partial(set_peft_model_state_dict, adapted)
-    run = Run(folder / STATE, [optimizer], state, load, steps, straight(WARM_UP, steps, 0.05), until)
+    rate = two_legs(straight(WARM_UP, steps, 0.05), steps, again, HALF)
+    run = Run(folder / STATE, [optimizer], state, load, steps + again, rate, until)
     # Not the tower's own pictures: of those it knows by heart what is hard to see.
-    train = Pictures.seen(model, "train", BATCH * steps, seed + 1)
+    train = Pictures.seen(model, "train", BATCH * (steps + again), seed + 1)
     held_out = Pictures.seen(model, "dev", HELD_OUT, seed)
     for step in run:
-        loss = _loss(model, packer, texts, train, step, seed, 0.3 if step < DESCRIBE_FROM * steps else 0.8)
+        loss = _loss(model, packer, texts, train, step, seed, leg_at(step, steps))
         run.apply(loss)
         record = {"stage": "language", "step": step, "loss": loss.item(), "cpu_seconds": run.cpu_seconds}
         if (step + 1) % CHECK_EVERY == 0:
@@ -96,11 +125,11 @@ def adapter(model: SmolVLMForConditionalGeneration, seed: int) -> Any:
 
 
 def _loss(
-    model: Any, packer: Packer, texts: Sequence[TextAnswer], train: Pictures, step: int, seed: int, describe: float
+    model: Any, packer: Packer, texts: Sequence[TextAnswer], train: Pictures, step: int, seed: int, leg: Leg
 ) -> Tensor:
     chance, chosen = rng("graft", seed, step), list(range(step * BATCH, (step + 1) * BATCH))
-    rows = [exchanges(train.scenes[n], dials_of(n), chance, describe, texts) for n in chosen]
-    return packed_loss(model, packer, packer.pack(rows), train.features_NPD[chosen])
+    rows = [exchanges(train.scenes[n], dials_of(n), chance, leg.describe, texts, leg.colours) for n in chosen]
+    return packed_loss(model, packer, packer.pack(rows, leg.colour_weight), train.features_NPD[chosen])
 
 
 def dials_of(index: int) -> Any:

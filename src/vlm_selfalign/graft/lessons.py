@@ -42,11 +42,16 @@ class Exchange:
 
 
 def exchanges(
-    scene: Scene, dials: WorldSettings, chance: random.Random, describe: float, texts: Sequence[TextAnswer] = ()
+    scene: Scene,
+    dials: WorldSettings,
+    chance: random.Random,
+    describe: float,
+    texts: Sequence[TextAnswer] = (),
+    colours: tuple[int, int] = (1, 2),
 ) -> list[Exchange]:
     """Everything asked of one picture; ``describe``: how often a description, ``texts``: what to ask without it."""
     known = truth(scene, dials)
-    found = [*_existence(known, chance), *_colours(known, chance)]
+    found = [*_existence(known, chance), *_asked(known, "colour", chance, chance.choice(colours))]
     for task, share in OFTEN.items():
         if chance.random() < share:
             found += _claims(known, chance) if task == "claim" else _asked(known, task, chance, 1)
@@ -63,10 +68,6 @@ def exchanges(
 def _existence(known: Truth, chance: random.Random) -> list[Exchange]:
     tasks = chance.sample(["existence_random", "existence_adversarial"], chance.choice((1, 2)))
     return [exchange for task in tasks for exchange in _asked(known, task, chance, 1)]
-
-
-def _colours(known: Truth, chance: random.Random) -> list[Exchange]:
-    return _asked(known, "colour", chance, chance.choice((1, 2)))
 
 
 def _asked(known: Truth, task: str, chance: random.Random, count: int) -> list[Exchange]:

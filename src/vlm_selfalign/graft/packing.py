@@ -22,7 +22,8 @@ PICTURE = "<fake_token_around_image><global-img>" + "<image>" * TOKENS + "<fake_
 TURN = "<|im_end|>\n<|im_start|>assistant\n"
 END = "<|im_end|>"
 
-WEIGHTS = {"Yes": 4.0, "No": 4.0} | dict.fromkeys("0123456789", 6.0) | {f" {colour}": 3.0 for colour in COLOURS}
+COLOUR_WORDS = tuple(f" {colour}" for colour in COLOURS)
+WEIGHTS = {"Yes": 4.0, "No": 4.0} | dict.fromkeys("0123456789", 6.0) | dict.fromkeys(COLOUR_WORDS, 3.0)
 """Of an answer only some tokens say anything about the picture; the rest is soon known by heart."""
 
 
@@ -82,9 +83,9 @@ class Packer:
             self._known[text] = self._tokenizer.encode(text, add_special_tokens=False)
         return self._known[text]
 
-    def pack(self, rows: Sequence[Sequence[Exchange]]) -> Packed:
-        """One row per picture, its exchanges one after the other."""
-        laid = [self._row(row) for row in rows]
+    def pack(self, rows: Sequence[Sequence[Exchange]], colour_weight: float = 1.0) -> Packed:
+        """One row per picture, its exchanges one after the other; ``colour_weight``: of a colour in a description."""
+        laid = [self._row(row, colour_weight) for row in rows]
         size = (len(rows), max(len(row.ids) for row in laid))
         ids_BT, owner_BT, targets_BT = torch.full(size, self.pad), torch.full(size, -1), torch.full(size, -100)
         positions_BT, alone_BT, weights_BT = torch.zeros(size).long(), torch.zeros(size).bool(), torch.zeros(size)
@@ -95,7 +96,7 @@ class Packer:
             targets_BT[b, here], weights_BT[b, here] = torch.tensor(row.targets), torch.tensor(row.weights)
         return Packed(ids_BT, positions_BT, _visibility(owner_BT, alone_BT), targets_BT, weights_BT)
 
-    def _row(self, exchanges: Sequence[Exchange]) -> _Row:
+    def _row(self, exchanges: Sequence[Exchange], colour_weight: float) -> _Row:
         row = _Row()
         row.add(self._prefix, 0, owner=0)
         for number, exchange in enumerate(exchanges, start=1):
@@ -105,13 +106,12 @@ class Packer:
                 continue
             first = len(self._prefix) if exchange.sees else 0
             row.add([*asked, *answer], first, owner=number, alone=not exchange.sees)
-            row.learn(answer, self._weights(answer, exchange))
+            row.learn(answer, self._weights(answer, exchange, colour_weight))
         return row
 
-    def _weights(self, answer: list[int], exchange: Exchange) -> list[float]:
-        if exchange.is_text:
-            return [1.0] * len(answer)
-        return [WEIGHTS.get(self._tokenizer.decode([token]), 1.0) for token in answer]
+    def _weights(self, answer: list[int], exchange: Exchange, colour_weight: float) -> list[float]:
+        known = dict.fromkeys(COLOUR_WORDS, colour_weight) if exchange.is_text else WEIGHTS
+        return [known.get(self._tokenizer.decode([token]), 1.0) for token in answer]
 
 
 def _visibility(owner_BT: Tensor, alone_BT: Tensor) -> Tensor:

@@ -96,3 +96,8 @@ class Run:
 def straight(warm_up: int, steps: int, least: float = 0.0) -> Callable[[int], float]:
     """Up for ``warm_up`` steps, then down in a line, to ``least`` of the peak."""
     return lambda step: min((step + 1) / warm_up, max(least, 1 - step / steps))
+
+
+def two_legs(first: Callable[[int], float], steps: int, again: int, share: float) -> Callable[[int], float]:
+    """``first`` for ``steps`` steps, then for ``again`` steps in a line from a ``share`` of the peak to nothing."""
+    return lambda step: first(step) if step < steps else share * (1 - (step - steps) / again)

@@ -41,6 +41,8 @@ class Packed:
     targets_BT: Tensor
     """The token that comes next, or -100."""
     weights_BT: Tensor
+    asks_BT: Tensor
+    """Whether a token belongs to an exchange, question and answer alike, that sees what its row is about."""
 
 
 class Packer:
@@ -88,7 +90,8 @@ class Packer:
             positions_3BT[:, b, here] = torch.tensor(row.positions).T
             targets_BT[b, here] = torch.tensor(row.targets)
             weights_BT[b, here] = torch.tensor(row.weights)
-        return Packed(ids_BT, positions_3BT, _visibility(owner_BT, blind_BT), targets_BT, weights_BT)
+        asks_BT = (owner_BT > 0) & ~blind_BT
+        return Packed(ids_BT, positions_3BT, _visibility(owner_BT, blind_BT), targets_BT, weights_BT, asks_BT)
 
     def _row(self, branches: Sequence[Branch], system: str, head: Head) -> _Row:
         row = _Row()

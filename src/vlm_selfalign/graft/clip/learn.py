@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from transformers import PreTrainedTokenizerFast
 from vlm_selfalign.core.seeds import rng
 from vlm_selfalign.graft.clip.architecture import CONTEXT, MODEL, PREPROCESS, build, save, tokenizer
 from vlm_selfalign.graft.clip.shown import LABELS, PAIRS, Shown, Text, frame, labels, shown, texts_of
-from vlm_selfalign.graft.resume import Log, Run, straight
+from vlm_selfalign.graft.resume import Log, Run, straight, two_legs
 from vlm_selfalign.pretrain.muon import Muon
 
 PICTURES, FRAMES = 10000, 4000
@@ -89,7 +89,7 @@ def teach(
     words = tokenizer(told(album[:2000], seed))
     model = build(seed)
     both = nn.ModuleDict({"model": model, "named": Named()})
-    rate = two_legs(steps, again)
+    rate = two_legs(straight(50, steps), steps, again, 0.25)
     run = Run(folder / STATE, _optimizers(both), both.state_dict, both.load_state_dict, steps + again, rate, until)
     for step in run:
         chance = rng("clip batch", seed, step)
@@ -103,12 +103,6 @@ def teach(
     if run.ended:
         save(model, words, folder / SHIP)
     return run.ended
-
-
-def two_legs(steps: int, again: int) -> Callable[[int], float]:
-    """Up and down in a line, and down once more from a quarter."""
-    first = straight(50, steps)
-    return lambda step: first(step) if step < steps else 0.25 * (1 - (step - steps) / again)
 
 
 def _optimizers(both: nn.ModuleDict) -> list[torch.optim.Optimizer]:

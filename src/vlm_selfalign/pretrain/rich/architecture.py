@@ -26,6 +26,8 @@ Here each axis has quick pairs that tell places apart, and slow ones that compar
 """
 BACK = {0: (1, 2), 1: (3, 4)}
 """By layer: how far the queries of its first key head look back, each to another token."""
+COPIED = 0.3
+"""How much of what a head looks at it adds, from the first step on."""
 PULSE = 4.0
 """Length of each pair of a place head's key and query: at 4 two thirds or more of its look is on the right token."""
 LENGTH = 2048
@@ -67,14 +69,34 @@ def _places() -> dict[str, Any]:
 
 
 def build(config: Qwen2VLConfig, seed: int) -> Qwen2VLForConditionalGeneration:
-    """A fresh model whose first layers start out looking a few tokens back; see ``pretrain.architecture``."""
+    """A fresh model that starts out copying what it looks at, and looking a few tokens back in its first layers.
+
+    See ``pretrain.architecture`` for what else it starts with.
+    """
     model = architecture.build(config, seed)
     layers: Any = model.model.language_model.layers
+    for layer in layers:
+        _copy(layer.self_attn)
     for layer, back in BACK.items():
         _look_back(layers[layer].self_attn, back)
     generation: Any = model.generation_config
     generation.max_new_tokens = 160
     return model
+
+
+@torch.no_grad()
+def _copy(attention: nn.Module) -> None:
+    """A head's output undoes its values: what it looks at is added as it is, as far as its dimensions carry it.
+
+    As with equal queries and keys, a circuit that every answer needs stands from the start: with random values the
+    colour of what is asked about was read after 200 steps, with these after 150.
+    """
+    layer: Any = attention
+    values = torch.empty_like(layer.v_proj.weight)
+    layer.v_proj.weight.copy_(nn.init.orthogonal_(values))
+    layer.v_proj.bias.zero_()
+    heads = values.view(layer.num_key_value_heads, layer.head_dim, -1).repeat_interleave(layer.num_key_value_groups, 0)
+    layer.o_proj.weight.copy_(COPIED * heads.flatten(0, 1).T)
 
 
 @torch.no_grad()

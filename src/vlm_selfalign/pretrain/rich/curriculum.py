@@ -37,21 +37,21 @@ class Phase:
 
 TELLING: Mapping[str, Mixture] = {
     "picture": {
-        "describe": 1,
+        "describe": 2,
         "exists": 3,
-        "colour": 1,
-        "count": 1,
+        "colour": 2,
+        "count": 2,
         "count_kind": 1,
         "position": 2,
         "in_place": 1,
         "relation": 2,
-        "side": 1,
+        "side": 2,
         "ask": 1,
         "blind": 0.1,
         "followup": 0.2,
     },
     "clip": {
-        "describe": 1,
+        "describe": 2,
         "exists": 2,
         "colour": 1,
         "event": 1,
@@ -66,57 +66,75 @@ TELLING: Mapping[str, Mixture] = {
         "followup": 0.2,
     },
     "scene": {
-        "exists": 1,
-        "colour": 1,
+        "exists": 2,
+        "colour": 2,
         "count": 1,
         "count_kind": 1,
-        "position": 1,
+        "position": 2,
         "in_place": 1,
-        "relation": 1,
-        "side": 1,
-        "ask": 0.5,
+        "relation": 2,
+        "side": 2,
+        "ask": 1,
         "followup": 0.2,
         "arithmetic": 6,
     },
     "story": {
-        "exists": 1,
-        "colour": 1,
+        "exists": 2,
+        "colour": 2,
         "event": 1,
-        "believed": 0.3,
-        "order": 1,
+        "believed": 0.5,
+        "order": 2,
         "which_first": 1,
         "who_first": 1,
-        "direction": 1,
+        "direction": 2,
         "count": 1,
-        "ask": 0.5,
+        "ask": 1,
         "followup": 0.2,
         "arithmetic": 6,
     },
 }
 
+READING: Mapping[str, Mixture] = {
+    "picture": {"exists": 3, "colour": 2, "position": ALL, "in_place": 1, "relation": 1, "side": 1},
+    "clip": {"exists": 2, "colour": 2, "direction": ALL, "event": 1, "order": 1, "who_first": 1},
+    "scene": {"exists": 3, "colour": 3, "position": ALL, "in_place": 1, "relation": 1, "side": 1},
+    "story": {"exists": 2, "colour": 2, "direction": ALL, "event": 1, "order": 1, "who_first": 1},
+}
+"""Where it is and which way it goes, of everything: what all comparing begins with."""
+
+COMPARING: Mapping[str, Mixture] = {
+    "picture": {"exists": 3, "colour": 2, "position": 3, "in_place": 2, "relation": 3, "side": 3, "count": 1}
+    | {"count_kind": 1},
+    "clip": {"exists": 2, "colour": 1, "direction": 3, "event": 2, "order": 3, "who_first": 2, "which_first": 1}
+    | {"believed": 1, "count": 1},
+    "scene": {"exists": 2, "colour": 2, "position": 3, "in_place": 2, "relation": 3, "side": 3, "count": 1}
+    | {"count_kind": 1, "arithmetic": 6},
+    "story": {"exists": 2, "colour": 2, "direction": 3, "event": 2, "order": 3, "who_first": 2, "which_first": 1}
+    | {"believed": 1, "count": 1, "arithmetic": 6},
+}
+
+BINDING: Mapping[str, Mixture] = {
+    "picture": COMPARING["picture"] | {"count": 2},
+    "clip": COMPARING["clip"],
+    "scene": {"colour": ALL, "position": 3, "in_place": 1, "relation": 2, "side": 2, "count": 1, "arithmetic": 8},
+    "story": {"colour": ALL, "direction": 3, "event": 2, "order": 2, "which_first": 1, "count": 1, "arithmetic": 8},
+}
+"""Which colour belongs to which kind is the last thing that is learnt of texts."""
+
 CURRICULUM = (
-    Phase(
-        "read",
-        385,
-        {"picture": 6, "clip": 4, "text": 3},
-        picture={"exists": 4, "colour": ALL, "position": 3, "in_place": 1, "count": 1, "relation": 1},
-        clip={"exists": 2, "colour": 2, "direction": ALL, "event": 2, "order": 1, "who_first": 1},
-        scene={"exists": 3, "colour": ALL, "position": 2, "in_place": 1, "arithmetic": 6},
-        story={"exists": 3, "colour": 3, "direction": ALL, "event": 1, "arithmetic": 6},
-    ),
-    Phase("taste", 450, {"picture": 6, "clip": 4, "text": 3}, **TELLING),
-    Phase(
-        "place",
-        650,
-        {"picture": 6, "clip": 5, "text": 2},
-        picture={"exists": 2, "colour": 1, "position": ALL, "count": 1, "relation": 1, "side": 1},
-        clip={"exists": 1, "colour": 1, "direction": ALL, "event": 2, "order": 1},
-        scene={"exists": 2, "colour": ALL, "position": 2, "arithmetic": 6},
-        story={"exists": 2, "colour": 2, "direction": ALL, "event": 1, "arithmetic": 6},
-    ),
-    Phase("tell", 1050, {"picture": 6, "clip": 5, "text": 2}, **TELLING),
+    Phase("read", 300, {"picture": 10, "clip": 5}, **READING),
+    Phase("compare", 900, {"picture": 8, "clip": 5}, **COMPARING),
+    Phase("texts", 1400, {"picture": 5, "clip": 4, "text": 6}, **COMPARING),
+    Phase("bind", 1800, {"picture": 4, "clip": 3, "text": 8}, **BINDING),
+    Phase("tell", 3600, {"picture": 6, "clip": 5, "text": 5}, **TELLING),
 )
-"""Reading cells comes first: with descriptions from the start yes/no stays at chance much longer."""
+"""Reading comes first, and of what is shown: mixed in from the start, texts and descriptions delay everything."""
+
+FULL = 0.5
+"""Share of all steps before the rates begin to fall."""
+
+EVERYTHING = CURRICULUM[-1]
+"""The phase in which every form of exchange is met."""
 
 STEPS = CURRICULUM[-1].until
 

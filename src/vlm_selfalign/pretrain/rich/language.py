@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from transformers import Qwen2VLForConditionalGeneration
 
@@ -23,16 +23,16 @@ from vlm_selfalign.core.seeds import rng
 from vlm_selfalign.pretrain.curriculum import system_turn
 from vlm_selfalign.pretrain.forward import hidden
 from vlm_selfalign.pretrain.muon import Muon
-from vlm_selfalign.pretrain.packing import GRID, Packed, Packer
-from vlm_selfalign.pretrain.rich.curriculum import STEPS, exchanges, phase_at
-from vlm_selfalign.pretrain.rich.items import SLOTS, Item, Medium, item
+from vlm_selfalign.pretrain.packing import Packed, Packer
+from vlm_selfalign.pretrain.rich.asides import Asides
+from vlm_selfalign.pretrain.rich.curriculum import FULL, STEPS, exchanges, phase_at
+from vlm_selfalign.pretrain.rich.items import Item, Medium, item
 
 MATRIX_RATE = 4e-3
 RATE = 2e-3
 EMBEDDING_RATE = 1e-4
-PLACES = 0.3
-"""Weight of the loss that makes the first layers say where a visual token is."""
-PLACE_LAYER = 1
+WARM = 40
+"""Steps until the rates are full."""
 TEXTS = 20000
 """Different texts; they are told anew when they are met."""
 SAVED_EVERY = 50
@@ -50,54 +50,31 @@ class Album:
         return self.features_NCD[list(chosen)].float()
 
 
-class Places(nn.Module):
-    """Reads row, column and slot of each visual token off an early layer; thrown away after training.
-
-    The vision tower knows relative places only, and without this the language model is slow to find out that its
-    positions tell "top" from "bottom" and "first" from "then".
-    """
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.read = nn.Linear(size, 2 * GRID + SLOTS)
-
-    def forward(self, states_ND: Tensor, cells_N: Tensor) -> Tensor:
-        """Mean cross-entropy for tokens that are number ``cells_N`` of their picture or clip."""
-        row, column, slot = self.read(F.layer_norm(states_ND, states_ND.shape[-1:])).split([GRID, GRID, SLOTS], dim=-1)
-        cell = cells_N % GRID**2
-        goals = ((row, cell // GRID), (column, cell % GRID), (slot, cells_N // GRID**2))
-        return torch.stack([F.cross_entropy(logits, goal) for logits, goal in goals]).mean()
-
-
 @dataclass
 class Learner:
     """Model, optimizers and the number of steps done: all that an interruption must not lose."""
 
     model: Qwen2VLForConditionalGeneration
     packer: Packer
+    tokenizer: Any
     albums: Mapping[Medium, Album]
     seed: int
     steps: int = STEPS
     done: int = 0
     spent: float = 0.0
-    _early: list[Tensor] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         torch.manual_seed(self.seed)
         text = self.model.model.language_model
-        self.places = Places(text.config.hidden_size)
+        self.asides = Asides(self.model, self.packer, self.tokenizer)
         layers = [p for name, p in text.named_parameters() if "embed_tokens" not in name]
-        vectors = [p for p in layers if p.ndim == 1] + list(self.places.parameters())
+        vectors = [p for p in layers if p.ndim == 1] + list(self.asides.parameters())
         groups = [{"params": vectors, "lr": RATE}, {"params": [text.embed_tokens.weight], "lr": EMBEDDING_RATE}]
         self.optimizers = [
             Muon([p for p in layers if p.ndim == 2], lr=MATRIX_RATE),
             torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.0),
         ]
         self._rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
-        text.layers[PLACE_LAYER].register_forward_hook(self._keep)
-
-    def _keep(self, module: nn.Module, given: Any, out: Any) -> None:
-        self._early.append(out)
 
     def learn(
         self,
@@ -123,20 +100,18 @@ class Learner:
         """One step on a batch of each medium; what it lost."""
         phase = phase_at(self.done)
         chance = rng("rich", self.seed, self.done)
-        batches = []
+        record: dict[str, Any] = {"stage": "language", "step": self.done, "phase": phase.name}
         for medium, rows in phase.rows.items():
             chosen = [chance.randrange(len(self.albums[medium].items)) for _ in range(rows)]
             shown = [self.albums[medium].items[n] for n in chosen]
             asked = [exchanges(phase, one, chance) for one in shown]
             packed = self.packer.pack(asked, [system_turn(chance) for _ in shown], [one.head for one in shown])
-            batches.append((medium, packed, None if medium == "text" else self.albums[medium].features(chosen)))
-        total = sum(float(packed.weights_BT.sum()) for _, packed, _ in batches)
-        record: dict[str, Any] = {"stage": "language", "step": self.done, "phase": phase.name}
-        for medium, packed, features in batches:
-            loss, share, place = self._loss(packed, features)
-            (loss * (share / total) + PLACES * place).backward()
-            record |= {medium: round(loss.item(), 4)} | ({f"{medium}_places": round(place.item(), 4)} if place else {})
-        rate = min((self.done + 1) / 40, 1.0, (self.steps - self.done) / (0.35 * self.steps))
+            features = None if medium == "text" else self.albums[medium].features(chosen)
+            answers = self._answers(packed, features)
+            places, named = self.asides(packed, shown)
+            ((answers + places + named) / len(phase.rows)).backward()
+            record |= {medium: round(answers.item(), 4), f"{medium}_named": round(named.item(), 4)}
+        rate = rate_at(self.done, self.steps)
         for optimizer, rates in zip(self.optimizers, self._rates, strict=True):
             for group, full in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = full * rate
@@ -144,26 +119,20 @@ class Learner:
             optimizer.zero_grad()
         return record
 
-    def _loss(self, packed: Packed, features: Tensor | None) -> tuple[Tensor, float, Tensor]:
-        """Weighted mean cross-entropy, the sum of its weights, and the loss of the places (0 for texts)."""
-        self._early.clear()
+    def _answers(self, packed: Packed, features: Tensor | None) -> Tensor:
+        """Weighted mean cross-entropy of the answers' tokens."""
         states_BTD = hidden(self.model, self.packer, packed, features)
-        learnt = packed.targets_BT >= 0
-        losses = F.cross_entropy(self.model.lm_head(states_BTD[learnt]), packed.targets_BT[learnt], reduction="none")
-        weights = packed.weights_BT[learnt]
-        share = float(weights.sum())
-        mean = (losses * weights).sum() / share
-        if features is None:
-            return mean, share, torch.zeros(())
-        shown = (packed.ids_BT == self.packer.image) | (packed.ids_BT == self.packer.video)
-        cells = torch.arange(features.shape[1]).repeat(len(features))
-        return mean, share, self.places(self._early[0][shown], cells)
+        learnt_BT = packed.targets_BT >= 0
+        logits = self.model.lm_head(states_BTD[learnt_BT])
+        losses = F.cross_entropy(logits, packed.targets_BT[learnt_BT], reduction="none")
+        weights = packed.weights_BT[learnt_BT]
+        return (losses * weights).sum() / weights.sum()
 
     def save(self, path: Path) -> None:
         """Write everything, whole or not at all."""
         state = {
             "model": self.model.state_dict(),
-            "places": self.places.state_dict(),
+            "asides": self.asides.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "made_with": self._made_with(),
             "done": self.done,
@@ -181,10 +150,15 @@ class Learner:
         if state["made_with"] != self._made_with():
             raise UserError(f"{path}: an unfinished run with {state['made_with']}; repeat its settings or add --fresh")
         self.model.load_state_dict(state["model"])
-        self.places.load_state_dict(state["places"])
+        self.asides.load_state_dict(state["asides"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         self.done, self.spent = state["done"], state["spent"]
+
+
+def rate_at(step: int, steps: int) -> float:
+    """Share of the full rates: a short rise, full for a share ``FULL`` of all steps, then evenly down to nothing."""
+    return min((step + 1) / WARM, 1.0, (steps - step) / ((1 - FULL) * steps))
 
 
 class Texts(Sequence[Item]):

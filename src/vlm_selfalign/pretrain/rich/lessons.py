@@ -20,7 +20,7 @@ from vlm_selfalign.pretrain.architecture import MERGE, PATCH, SIDE
 from vlm_selfalign.pretrain.packing import Packer
 from vlm_selfalign.pretrain.rich import vision
 from vlm_selfalign.pretrain.rich.architecture import build, configuration
-from vlm_selfalign.pretrain.rich.curriculum import CURRICULUM, STEPS, exchanges
+from vlm_selfalign.pretrain.rich.curriculum import EVERYTHING, STEPS, exchanges
 from vlm_selfalign.pretrain.rich.items import SLOTS, Item, Medium, crowded, item
 from vlm_selfalign.pretrain.rich.language import Album, Learner, Texts
 from vlm_selfalign.pretrain.rich.probe import quick_accuracy
@@ -30,7 +30,7 @@ from vlm_selfalign.pretrain.tokens import SPECIAL, processor
 VISION, LANGUAGE = "vision.pt", "language.pt"
 """States of an unfinished run, in its folder."""
 
-USED = 200
+USED = 400
 """Items of each medium whose lessons show which tokens are used at all."""
 
 Log = Callable[[dict[str, Any]], None]
@@ -61,7 +61,7 @@ def teach(seed: int, out: Path, log: Log, size: Size) -> tuple[Qwen2VLForConditi
     known = embeddings(model, tokenizer)
     albums, unseen = _looked_at(model, known, seed, out / VISION, log, size)
     albums["text"] = Album(Texts(), torch.empty(0))
-    learner = Learner(model, packer, albums, seed, size.steps)
+    learner = Learner(model, packer, tokenizer, albums, seed, size.steps)
     if (out / LANGUAGE).exists():
         learner.resume(out / LANGUAGE)
         log({"stage": "resumed", "step": learner.done})
@@ -124,8 +124,8 @@ def hush(model: Qwen2VLForConditionalGeneration, packer: Packer) -> None:
     used: set[int] = {packer.video, packer.image}
     for medium in ("picture", "clip", "text"):
         items = drawn(medium, USED, "train")  # type: ignore[arg-type]
-        rows = [exchanges(phase, one, chance) for phase in CURRICULUM for one in items]
-        packed = packer.pack(rows, heads=[one.head for one in items] * len(CURRICULUM))
+        rows = [exchanges(EVERYTHING, one, chance) for one in items]
+        packed = packer.pack(rows, heads=[one.head for one in items])
         used |= set(packed.ids_BT.unique().tolist())
     table = model.model.language_model.embed_tokens.weight
     silent = torch.ones(len(table), dtype=torch.bool)

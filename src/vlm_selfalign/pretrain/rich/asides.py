@@ -1,0 +1,147 @@
+"""What early layers are made to know while they learn to answer: lessons beside the lesson, thrown away after it.
+
+The answers alone teach reading slowly and comparing hardly at all. Two things are asked of states on their way through
+the model: of every visual token where it is, and of every kind that an exchange names what the item knows about it.
+"Is the boat above the fish?" then only compares two words that know where they are. On 60 held-out pictures and clips,
+after 300 steps: position .92, side .74, direction .85, where without them the best were .74, .53 and .67.
+Legend: B rows, T tokens, N states, D hidden size, K kinds.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import Qwen2VLForConditionalGeneration
+
+from vlm_selfalign.data.world.language import plural
+from vlm_selfalign.data.world.scenes import Scene
+from vlm_selfalign.data.world.settings import KINDS
+from vlm_selfalign.pretrain.packing import GRID, Packed, Packer
+from vlm_selfalign.pretrain.rich.items import SLOTS, Item
+from vlm_selfalign.pretrain.rich.words import DIRECTIONS
+
+PLACE_LAYER = 1
+NAMED_LAYER = 2
+PLACES, PLACE_WORDS, NAMED = 0.2, 0.6, 0.2
+"""Weights, beside the loss of a medium's answers, of each cross-entropy."""
+
+KNOWN = (2, GRID, GRID, len(DIRECTIONS) + 1, 5)
+"""Choices of each thing known about a kind: whether it is there, its row, its column, its way, when it first acts."""
+LAST = KNOWN[4] - 2
+"""The latest first act that is told apart."""
+UNASKED = -100
+
+
+class Asides(nn.Module):
+    """Readers of two layers' states; ``kinds`` [tokens] is each token's kind, or -1.
+
+    The vision tower knows relative places only, so the first reader also asks for them in the words of an answer: it
+    compares with the embeddings of top and bottom, left and right.
+    """
+
+    kinds: Tensor
+
+    def __init__(self, model: Qwen2VLForConditionalGeneration, packer: Packer, tokenizer: Any) -> None:
+        super().__init__()
+        size = model.model.language_model.config.hidden_size
+        self.place = nn.Linear(size, 2 * GRID + SLOTS)
+        self.named = nn.Linear(size, sum(KNOWN))
+        self._embeddings = [model.model.language_model.embed_tokens]
+        self._words = [tokenizer.convert_tokens_to_ids(pair) for pair in (["top", "bottom"], ["Ġleft", "Ġright"])]
+        self._shown = (packer.image, packer.video)
+        self.register_buffer("kinds", _kinds(tokenizer), persistent=False)
+        self._states: dict[int, Tensor] = {}
+        for layer in (PLACE_LAYER, NAMED_LAYER):
+            model.model.language_model.layers[layer].register_forward_hook(self._keeper(layer))
+
+    def _keeper(self, layer: int) -> Any:
+        def keep(module: nn.Module, given: Any, out: Tensor) -> None:
+            self._states[layer] = out
+
+        return keep
+
+    def forward(self, packed: Packed, items: Sequence[Item]) -> tuple[Tensor, Tensor]:
+        """Weighted losses of the places and of what is named, in the rows that the model has just read."""
+        return self._places(packed), NAMED * self._named(packed, items)
+
+    def _places(self, packed: Packed) -> Tensor:
+        image, video = self._shown
+        shown_BT = (packed.ids_BT == image) | (packed.ids_BT == video)
+        if not shown_BT.any():
+            return torch.zeros(())
+        states_ND = _normed(self._states[PLACE_LAYER][shown_BT])
+        cells_N = torch.arange(int(shown_BT[0].sum())).repeat(len(shown_BT))
+        cell_N = cells_N % GRID**2
+        row_N, column_N, slot_N = cell_N // GRID, cell_N % GRID, cells_N // GRID**2
+        read = self.place(states_ND).split([GRID, GRID, SLOTS], dim=-1)
+        goals = (row_N, column_N, slot_N)
+        told = sum(F.cross_entropy(logits, goal) for logits, goal in zip(read, goals, strict=True))
+        table = self._embeddings[0].weight
+        halves = [(cells_N >= GRID // 2).long() for cells_N in (row_N, column_N)]
+        worded = sum(
+            F.cross_entropy(states_ND @ table[words].T, half) for words, half in zip(self._words, halves, strict=True)
+        )
+        return PLACES * told + PLACE_WORDS * worded
+
+    def _named(self, packed: Packed, items: Sequence[Item]) -> Tensor:
+        kinds_BT = self.kinds[packed.ids_BT]
+        asked_BT = (kinds_BT >= 0) & packed.asks_BT
+        if not asked_BT.any():
+            return torch.zeros(())
+        known_BKV = torch.stack([known(item) for item in items])
+        goals_NV = known_BKV[asked_BT.nonzero()[:, 0], kinds_BT[asked_BT]]
+        read = self.named(_normed(self._states[NAMED_LAYER][asked_BT])).split(KNOWN, dim=-1)
+        asked = [(logits, goal) for logits, goal in zip(read, goals_NV.T, strict=True) if (goal != UNASKED).any()]
+        return torch.stack([F.cross_entropy(logits, goal, ignore_index=UNASKED) for logits, goal in asked]).sum()
+
+
+def _normed(states_ND: Tensor) -> Tensor:
+    return F.layer_norm(states_ND, states_ND.shape[-1:])
+
+
+def _kinds(tokenizer: Any) -> Tensor:
+    """Of every token the kind that it names, one or several, with or without a space; -1 for others."""
+    found = torch.full((len(tokenizer),), -1)
+    for number, kind in enumerate(KINDS):
+        for word in (kind, plural(kind)):
+            for token in tokenizer.convert_tokens_to_ids([word, "Ġ" + word]):
+                if token is not None:
+                    found[token] = number
+    return found
+
+
+def known(item: Item) -> Tensor:
+    """What an item knows about each kind, [K, 5]: the numbers of ``KNOWN``'s choices, ``UNASKED`` where none is right.
+
+    A place is known of a scene's only one of a kind; a way of who moves once in a story, and when of all in it. Their
+    last choices are "never moves" and "never acts".
+    """
+    table_KV = torch.full((len(KINDS), len(KNOWN)), UNASKED)
+    table_KV[:, 0] = 0
+    objects = item.truth["objects"]
+    counts = Counter(thing["kind"] for thing in objects)
+    for thing in objects:
+        kind = KINDS.index(thing["kind"])
+        table_KV[kind, 0] = 1
+        if isinstance(item.of, Scene):
+            if counts[thing["kind"]] == 1:
+                table_KV[kind, 1:3] = torch.tensor([thing["row"], thing["col"]])
+        else:
+            table_KV[kind, 3:] = torch.tensor([len(DIRECTIONS), LAST + 1])
+    if not isinstance(item.of, Scene):
+        _add_acts(table_KV, item.truth["events"])
+    return table_KV
+
+
+def _add_acts(table_KV: Tensor, events: Sequence[Any]) -> None:
+    moves = Counter(event["kind"] for event in events if event["direction"])
+    for number, event in reversed(list(enumerate(events))):
+        kind = KINDS.index(event["kind"])
+        table_KV[kind, 4] = min(number, LAST)
+        if event["direction"]:
+            table_KV[kind, 3] = DIRECTIONS.index(event["direction"]) if moves[event["kind"]] == 1 else UNASKED
