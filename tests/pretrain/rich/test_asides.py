@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from vlm_selfalign.data.world.settings import KINDS
+from vlm_selfalign.data.world.settings import COLOURS, KINDS
 from vlm_selfalign.pretrain.architecture import MERGE, PATCH, SIDE
 from vlm_selfalign.pretrain.forward import hidden
 from vlm_selfalign.pretrain.packing import Packer
 from vlm_selfalign.pretrain.rich.architecture import build, configuration
-from vlm_selfalign.pretrain.rich.asides import KNOWN, LAST, NAMED, NAMED_LAYER, UNASKED, Asides, known
+from vlm_selfalign.pretrain.rich.asides import COLOUR, KNOWN, LAST, NAMED, NAMED_LAYER, UNASKED, Asides, known
 from vlm_selfalign.pretrain.rich.items import SLOTS, item
 from vlm_selfalign.pretrain.rich.tasks import branches
 from vlm_selfalign.pretrain.rich.words import DIRECTIONS, words
@@ -51,7 +51,7 @@ def test_what_is_known_is_what_questions_answer(medium):
                 row, column = table[KINDS.index(question.kind), 1:3].tolist()
                 assert question.answer == f"{('top', 'bottom')[row // 2]} {('left', 'right')[column // 2]}"
                 told.add("place")
-            assert (table[:, 3:] == UNASKED).all()
+            assert (table[:, 3:COLOUR] == UNASKED).all()
     assert told == (
         {"place"} if medium == "picture" else {"way", "when"} if medium == "clip" else {"place", "way", "when"}
     )
@@ -76,10 +76,15 @@ def test_only_exchanges_that_see_the_item_are_read(parts):
         token = tokenizer.convert_tokens_to_ids("Ġ" + kind)
         (at,) = (packed.asks_BT[0] & (packed.ids_BT[0] == token)).nonzero()[:, 0]
         assert (packed.ids_BT[0] == token).sum() >= 3  # in the text, and in both exchanges
-        read = asides.named(F.layer_norm(states[0][0, at], (states[0].shape[-1],))).split(KNOWN)
-        goals = known(one)[KINDS.index(kind)]
-        wanted = sum(F.cross_entropy(logits, goal) for logits, goal in zip(read, goals, strict=True) if goal != UNASKED)
+        state = F.layer_norm(states[0][0, at], (states[0].shape[-1],))
+        read, goals = asides.named(state).split(KNOWN), known(one)[KINDS.index(kind)]
+        asked = [(logits, goal) for logits, goal in zip(read, goals, strict=False) if goal != UNASKED]
+        wanted = sum(F.cross_entropy(logits, goal) for logits, goal in asked)
+        _, more = asides(packed, [one], colours=True)
+        colour = F.cross_entropy(asides.colour(state), goals[COLOUR])
+        assert list(COLOURS)[goals[COLOUR]] == one.truth["objects"][0]["colour"]
     torch.testing.assert_close(named, NAMED * wanted)
+    torch.testing.assert_close(more, NAMED * (wanted + colour))
     assert places == 0
 
 

@@ -20,7 +20,7 @@ from transformers import Qwen2VLForConditionalGeneration
 
 from vlm_selfalign.data.world.language import plural
 from vlm_selfalign.data.world.scenes import Scene
-from vlm_selfalign.data.world.settings import KINDS
+from vlm_selfalign.data.world.settings import COLOURS, KINDS
 from vlm_selfalign.pretrain.packing import GRID, Packed, Packer
 from vlm_selfalign.pretrain.rich.items import SLOTS, Item
 from vlm_selfalign.pretrain.rich.words import DIRECTIONS
@@ -34,6 +34,7 @@ KNOWN = (2, GRID, GRID, len(DIRECTIONS) + 1, 5)
 """Choices of each thing known about a kind: whether it is there, its row, its column, its way, when it first acts."""
 LAST = KNOWN[4] - 2
 """The latest first act that is told apart."""
+COLOUR = len(KNOWN)
 UNASKED = -100
 
 
@@ -51,6 +52,7 @@ class Asides(nn.Module):
         size = model.model.language_model.config.hidden_size
         self.place = nn.Linear(size, 2 * GRID + SLOTS)
         self.named = nn.Linear(size, sum(KNOWN))
+        self.colour = nn.Linear(size, len(COLOURS))
         self._embeddings = [model.model.language_model.embed_tokens]
         self._words = [tokenizer.convert_tokens_to_ids(pair) for pair in (["top", "bottom"], ["Ġleft", "Ġright"])]
         self._shown = (packer.image, packer.video)
@@ -65,9 +67,12 @@ class Asides(nn.Module):
 
         return keep
 
-    def forward(self, packed: Packed, items: Sequence[Item]) -> tuple[Tensor, Tensor]:
-        """Weighted losses of the places and of what is named, in the rows that the model has just read."""
-        return self._places(packed), NAMED * self._named(packed, items)
+    def forward(self, packed: Packed, items: Sequence[Item], colours: bool = False) -> tuple[Tensor, Tensor]:
+        """Weighted losses of the places and of what is named, in the rows that the model has just read.
+
+        ``colours``: of what is named the colour is asked for, too. Pictures teach it without being asked here.
+        """
+        return self._places(packed), NAMED * self._named(packed, items, colours)
 
     def _places(self, packed: Packed) -> Tensor:
         image, video = self._shown
@@ -88,15 +93,16 @@ class Asides(nn.Module):
         )
         return PLACES * told + PLACE_WORDS * worded
 
-    def _named(self, packed: Packed, items: Sequence[Item]) -> Tensor:
+    def _named(self, packed: Packed, items: Sequence[Item], colours: bool) -> Tensor:
         kinds_BT = self.kinds[packed.ids_BT]
         asked_BT = (kinds_BT >= 0) & packed.asks_BT
         if not asked_BT.any():
             return torch.zeros(())
         known_BKV = torch.stack([known(item) for item in items])
         goals_NV = known_BKV[asked_BT.nonzero()[:, 0], kinds_BT[asked_BT]]
-        read = self.named(_normed(self._states[NAMED_LAYER][asked_BT])).split(KNOWN, dim=-1)
-        asked = [(logits, goal) for logits, goal in zip(read, goals_NV.T, strict=True) if (goal != UNASKED).any()]
+        states_ND = _normed(self._states[NAMED_LAYER][asked_BT])
+        read = [*self.named(states_ND).split(KNOWN, dim=-1), *([self.colour(states_ND)] if colours else [])]
+        asked = [(logits, goal) for logits, goal in zip(read, goals_NV.T, strict=False) if (goal != UNASKED).any()]
         return torch.stack([F.cross_entropy(logits, goal, ignore_index=UNASKED) for logits, goal in asked]).sum()
 
 
@@ -116,23 +122,23 @@ def _kinds(tokenizer: Any) -> Tensor:
 
 
 def known(item: Item) -> Tensor:
-    """What an item knows about each kind, [K, 5]: the numbers of ``KNOWN``'s choices, ``UNASKED`` where none is right.
+    """What an item knows about each kind, [K, 6]: the numbers of ``KNOWN``'s choices, ``UNASKED`` where none is right.
 
     A place is known of a scene's only one of a kind; a way of who moves once in a story, and when of all in it. Their
-    last choices are "never moves" and "never acts".
+    last choices are "never moves" and "never acts". After them stands the colour of what is there.
     """
-    table_KV = torch.full((len(KINDS), len(KNOWN)), UNASKED)
+    table_KV = torch.full((len(KINDS), len(KNOWN) + 1), UNASKED)
     table_KV[:, 0] = 0
     objects = item.truth["objects"]
     counts = Counter(thing["kind"] for thing in objects)
     for thing in objects:
         kind = KINDS.index(thing["kind"])
-        table_KV[kind, 0] = 1
+        table_KV[kind, 0], table_KV[kind, COLOUR] = 1, list(COLOURS).index(thing["colour"])
         if isinstance(item.of, Scene):
             if counts[thing["kind"]] == 1:
                 table_KV[kind, 1:3] = torch.tensor([thing["row"], thing["col"]])
         else:
-            table_KV[kind, 3:] = torch.tensor([len(DIRECTIONS), LAST + 1])
+            table_KV[kind, 3:COLOUR] = torch.tensor([len(DIRECTIONS), LAST + 1])
     if not isinstance(item.of, Scene):
         _add_acts(table_KV, item.truth["events"])
     return table_KV

@@ -29,6 +29,8 @@ class Phase:
     clip: Mixture
     scene: Mixture
     story: Mixture
+    names_colours: bool = False
+    """Whether the kinds that an exchange names are asked for their colours; see ``asides``."""
 
     def mixture(self, item: Item) -> Mixture:
         """What is taught about an item."""
@@ -125,8 +127,9 @@ CURRICULUM = (
     Phase("read", 300, {"picture": 10, "clip": 5}, **READING),
     Phase("compare", 900, {"picture": 8, "clip": 5}, **COMPARING),
     Phase("texts", 1400, {"picture": 5, "clip": 4, "text": 6}, **COMPARING),
-    Phase("bind", 1800, {"picture": 4, "clip": 3, "text": 8}, **BINDING),
-    Phase("tell", 3600, {"picture": 6, "clip": 5, "text": 5}, **TELLING),
+    Phase("bind", 1700, {"picture": 4, "clip": 3, "text": 8}, **BINDING),
+    Phase("colours", 2050, {"picture": 4, "clip": 3, "text": 8}, **BINDING, names_colours=True),
+    Phase("tell", 3600, {"picture": 6, "clip": 5, "text": 5}, **TELLING, names_colours=True),
 )
 """Reading comes first, and of what is shown: mixed in from the start, texts and descriptions delay everything."""
 
