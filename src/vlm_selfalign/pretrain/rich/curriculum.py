@@ -129,11 +129,11 @@ CURRICULUM = (
     Phase("texts", 1400, {"picture": 5, "clip": 4, "text": 6}, **COMPARING),
     Phase("bind", 1700, {"picture": 4, "clip": 3, "text": 8}, **BINDING),
     Phase("colours", 2050, {"picture": 4, "clip": 3, "text": 8}, **BINDING, names_colours=True),
-    Phase("tell", 3600, {"picture": 6, "clip": 5, "text": 5}, **TELLING, names_colours=True),
+    Phase("tell", 3200, {"picture": 6, "clip": 5, "text": 5}, **TELLING, names_colours=True),
 )
 """Reading comes first, and of what is shown: mixed in from the start, texts and descriptions delay everything."""
 
-FULL = 0.5
+FULL = 0.66
 """Share of all steps before the rates begin to fall."""
 
 EVERYTHING = CURRICULUM[-1]
