@@ -29,13 +29,7 @@ from vlm_selfalign.core.steps import Steps, ask
 from vlm_selfalign.methods.questions import each_question
 from vlm_selfalign.scoring.consensus import plain
 from vlm_selfalign.scoring.judging import against, prefers
-from vlm_selfalign.scoring.revisions import only_praises, times_as_long, without_leakage
-
-CRITICISE = (
-    "Check this answer against the video. Say what is wrong: where things are, what happens in which order, what is "
-    "not in the video, what is missing. If nothing is wrong, write: no errors."
-)
-REVISE = "Write the answer to the question again, without these errors. Write the answer alone."
+from vlm_selfalign.scoring.revisions import CRITICISE, REVISE, only_praises, times_as_long, without_leakage
 
 Row = Pair | Labelled
 

@@ -1,4 +1,6 @@
-"""What goes wrong when a model revises its own answer: a critique that only praises, an answer that talks of it."""
+"""How a model is asked to revise its own answer, and what goes wrong: a critique that only praises, an answer that
+talks of it.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,12 @@ import re
 from vlm_selfalign.scoring.consensus import plain
 from vlm_selfalign.scoring.sentences import split_sentences
 from vlm_selfalign.scoring.words import wordset
+
+CRITICISE = (
+    "Check this answer against the video. Say what is wrong: where things are, what happens in which order, what is "
+    "not in the video, what is missing. If nothing is wrong, write: no errors."
+)
+REVISE = "Write the answer to the question again, without these errors. Write the answer alone."
 
 _LEAD = re.compile(
     r"^\W*(?:sure|certainly|of course|okay|ok)?\W*(?:here(?: is|'s|\u2019s)\s+)?(?:(?:the|my|a|an)\s+)?"
