@@ -41,8 +41,8 @@ class Packed:
     targets_BT: Tensor
     """The token that comes next, or -100."""
     weights_BT: Tensor
-    asks_BT: Tensor
-    """Whether a token belongs to an exchange, question and answer alike, that sees what its row is about."""
+    exchange_BT: Tensor
+    """Which exchange that sees what its row is about a token belongs to, question and answer alike; 0 for none."""
 
 
 class Packer:
@@ -90,8 +90,8 @@ class Packer:
             positions_3BT[:, b, here] = torch.tensor(row.positions).T
             targets_BT[b, here] = torch.tensor(row.targets)
             weights_BT[b, here] = torch.tensor(row.weights)
-        asks_BT = (owner_BT > 0) & ~blind_BT
-        return Packed(ids_BT, positions_3BT, _visibility(owner_BT, blind_BT), targets_BT, weights_BT, asks_BT)
+        exchange_BT = owner_BT.clamp(min=0).masked_fill(blind_BT, 0)
+        return Packed(ids_BT, positions_3BT, _visibility(owner_BT, blind_BT), targets_BT, weights_BT, exchange_BT)
 
     def _row(self, branches: Sequence[Branch], system: str, head: Head) -> _Row:
         row = _Row()

@@ -74,7 +74,7 @@ def test_only_exchanges_that_see_the_item_are_read(parts):
         handle.remove()
         places, named = asides(packed, [one])
         token = tokenizer.convert_tokens_to_ids("Ġ" + kind)
-        (at,) = (packed.asks_BT[0] & (packed.ids_BT[0] == token)).nonzero()[:, 0]
+        (at,) = ((packed.exchange_BT[0] > 0) & (packed.ids_BT[0] == token)).nonzero()[:, 0]
         assert (packed.ids_BT[0] == token).sum() >= 3  # in the text, and in both exchanges
         state = F.layer_norm(states[0][0, at], (states[0].shape[-1],))
         read, goals = asides.named(state).split(KNOWN), known(one)[KINDS.index(kind)]

@@ -24,8 +24,12 @@ By default they fall in a geometric row, slots first: a column is then next to n
 hardly any pair stays put over a text of a hundred tokens, so that a word of a question does not find itself in it.
 Here each axis has quick pairs that tell places apart, and slow ones that compare what stands there.
 """
+MATCHING = 3
+"""Layers whose queries begin as their keys: see ``pretrain.architecture``."""
 BACK = {0: (1, 2), 1: (3, 4)}
 """By layer: how far the queries of its first key head look back, each to another token."""
+SLOW, NEAR = 0.01, 0.17
+"""Frequencies up to ``SLOW`` hardly turn and compare contents; at ``NEAR`` a match is the worse the nearer it is."""
 COPIED = 0.3
 """How much of what a head looks at it adds, from the first step on."""
 PULSE = 4.0
@@ -77,6 +81,8 @@ def build(config: Qwen2VLConfig, seed: int) -> Qwen2VLForConditionalGeneration:
     layers: Any = model.model.language_model.layers
     for layer in layers:
         _copy(layer.self_attn)
+    for layer in layers[:MATCHING]:
+        _match_elsewhere(layer.self_attn)
     for layer, back in BACK.items():
         _look_back(layers[layer].self_attn, back)
     generation: Any = model.generation_config
@@ -97,6 +103,22 @@ def _copy(attention: nn.Module) -> None:
     layer.v_proj.bias.zero_()
     heads = values.view(layer.num_key_value_heads, layer.head_dim, -1).repeat_interleave(layer.num_key_value_groups, 0)
     layer.o_proj.weight.copy_(COPIED * heads.flatten(0, 1).T)
+
+
+@torch.no_grad()
+def _match_elsewhere(attention: nn.Module) -> None:
+    """Queries like keys find the same word, and nearest of all themselves; these compare contents alone.
+
+    Where a text is asked about, "cup" in the question shall find "cup" in the text: of two query heads with the same
+    keys one does not mind where it stands, so that self and other are alike to it, and one minds being near.
+    """
+    layer: Any = attention
+    quick = torch.tensor([frequency > SLOW for axis in FREQUENCIES.values() for frequency in axis])
+    near = torch.tensor([frequency == NEAR for axis in FREQUENCIES.values() for frequency in axis])
+    queries = layer.q_proj.weight.view(-1, 2, len(quick), layer.q_proj.in_features)
+    queries[:, :, quick] = 0.0
+    keys = layer.k_proj.weight.view(layer.num_key_value_heads, 2, len(near), layer.k_proj.in_features)
+    queries[1 :: layer.num_key_value_groups][:, :, near] = -keys[:, :, near]
 
 
 @torch.no_grad()

@@ -29,8 +29,6 @@ class Phase:
     clip: Mixture
     scene: Mixture
     story: Mixture
-    names_colours: bool = False
-    """Whether the kinds that an exchange names are asked for their colours; see ``asides``."""
 
     def mixture(self, item: Item) -> Mixture:
         """What is taught about an item."""
@@ -49,6 +47,7 @@ TELLING: Mapping[str, Mixture] = {
         "relation": 2,
         "side": 2,
         "ask": 1,
+        "checked": 0.4,
         "blind": 0.1,
         "followup": 0.2,
     },
@@ -64,6 +63,8 @@ TELLING: Mapping[str, Mixture] = {
         "direction": 2,
         "count": 1,
         "ask": 1,
+        "ask_list": 0.3,
+        "checked": 0.6,
         "blind": 0.1,
         "followup": 0.2,
     },
@@ -77,6 +78,7 @@ TELLING: Mapping[str, Mixture] = {
         "relation": 2,
         "side": 2,
         "ask": 1,
+        "checked": 0.3,
         "followup": 0.2,
         "arithmetic": 6,
     },
@@ -91,6 +93,7 @@ TELLING: Mapping[str, Mixture] = {
         "direction": 2,
         "count": 1,
         "ask": 1,
+        "checked": 0.3,
         "followup": 0.2,
         "arithmetic": 6,
     },
@@ -115,25 +118,14 @@ COMPARING: Mapping[str, Mixture] = {
     | {"believed": 1, "count": 1, "arithmetic": 6},
 }
 
-BINDING: Mapping[str, Mixture] = {
-    "picture": COMPARING["picture"] | {"count": 2},
-    "clip": COMPARING["clip"],
-    "scene": {"colour": ALL, "position": 3, "in_place": 1, "relation": 2, "side": 2, "count": 1, "arithmetic": 8},
-    "story": {"colour": ALL, "direction": 3, "event": 2, "order": 2, "which_first": 1, "count": 1, "arithmetic": 8},
-}
-"""Which colour belongs to which kind is the last thing that is learnt of texts."""
-
 CURRICULUM = (
     Phase("read", 300, {"picture": 10, "clip": 5}, **READING),
-    Phase("compare", 900, {"picture": 8, "clip": 5}, **COMPARING),
-    Phase("texts", 1400, {"picture": 5, "clip": 4, "text": 6}, **COMPARING),
-    Phase("bind", 1700, {"picture": 4, "clip": 3, "text": 8}, **BINDING),
-    Phase("colours", 2050, {"picture": 4, "clip": 3, "text": 8}, **BINDING, names_colours=True),
-    Phase("tell", 3200, {"picture": 6, "clip": 5, "text": 5}, **TELLING, names_colours=True),
+    Phase("compare", 1000, {"picture": 6, "clip": 4, "text": 4}, **COMPARING),
+    Phase("tell", 2700, {"picture": 6, "clip": 5, "text": 4}, **TELLING),
 )
 """Reading comes first, and of what is shown: mixed in from the start, texts and descriptions delay everything."""
 
-FULL = 0.66
+FULL = 0.6
 """Share of all steps before the rates begin to fall."""
 
 EVERYTHING = CURRICULUM[-1]

@@ -108,9 +108,10 @@ class Learner:
             packed = self.packer.pack(asked, [system_turn(chance) for _ in shown], [one.head for one in shown])
             features = None if medium == "text" else self.albums[medium].features(chosen)
             answers = self._answers(packed, features)
-            places, named = self.asides(packed, shown, phase.names_colours)
-            ((answers + places + named) / len(phase.rows)).backward()
-            record |= {medium: round(answers.item(), 4), f"{medium}_named": round(named.item(), 4)}
+            places, named, left = self.asides(packed, shown)
+            ((answers + places + named + left) / len(phase.rows)).backward()
+            record |= {medium: round(answers.item(), 4)}
+            record |= {f"{medium}_named": round(named.item(), 4), f"{medium}_left": round(left.item(), 4)}
         rate = rate_at(self.done, self.steps)
         for optimizer, rates in zip(self.optimizers, self._rates, strict=True):
             for group, full in zip(optimizer.param_groups, rates, strict=True):

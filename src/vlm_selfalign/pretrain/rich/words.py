@@ -16,7 +16,11 @@ from vlm_selfalign.data.world.language import NUMBERS, RELATIONS, plural
 from vlm_selfalign.data.world.settings import COLOURS, KINDS
 from vlm_selfalign.data.world.twins import STYLES
 from vlm_selfalign.pretrain.rich.tasks.ask import ASK
+from vlm_selfalign.pretrain.rich.tasks.checked import FAULT, FINE
 from vlm_selfalign.pretrain.rich.tasks.describe import DESCRIBE
+from vlm_selfalign.scoring.judging import BETTER, RIGHT
+from vlm_selfalign.scoring.revisions import CRITICISE, REVISE
+from vlm_selfalign.scoring.self_asked import SPATIAL, TEMPORAL
 
 DIRECTIONS = ("left", "right", "up", "down")
 SINGLE = (*KINDS, *COLOURS, *DIRECTIONS)
@@ -47,6 +51,7 @@ def _templates() -> Iterable[str]:
         yield from (clip_questions.said(event), clip_questions.does(event))
     for module in (questions, clip_questions):
         yield from (text for name, text in vars(module).items() if name.isupper() and isinstance(text, str))
+    yield from (CRITICISE, REVISE, RIGHT, BETTER, SPATIAL, TEMPORAL, FAULT, FINE)
     yield from (*questions.EXISTENCE, *ENDINGS, *STYLES, WHAT_IS, ASK, DESCRIBE, "Is the {kind} {first} or {second}")
 
 

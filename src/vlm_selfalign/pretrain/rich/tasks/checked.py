@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import random
 
+from vlm_selfalign.data.world.clips.settings import STEPS
 from vlm_selfalign.data.world.questions import Question
 from vlm_selfalign.data.world.settings import COLOURS
 from vlm_selfalign.pretrain.rich.items import Item
 from vlm_selfalign.pretrain.rich.tasks import ANSWER
 from vlm_selfalign.pretrain.rich.tasks.ask import question
-from vlm_selfalign.pretrain.rich.words import DIRECTIONS
 from vlm_selfalign.pretrain.tasks import Branch
 from vlm_selfalign.scoring.judging import BETTER, RIGHT
 from vlm_selfalign.scoring.revisions import CRITICISE, REVISE
@@ -20,7 +20,7 @@ from vlm_selfalign.scoring.revisions import CRITICISE, REVISE
 FINE = "no errors."
 FAULT = "The answer should be: {answer}."
 PLACES = tuple(f"{row} {side}" for row in ("top", "bottom") for side in ("left", "right"))
-CHOICES = (("Yes", "No"), tuple(COLOURS), DIRECTIONS, PLACES)
+CHOICES = (("Yes", "No"), tuple(COLOURS), tuple(STEPS), PLACES)
 
 
 def branches(item: Item, chance: random.Random, count: int) -> list[Branch]:
