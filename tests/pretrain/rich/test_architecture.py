@@ -37,3 +37,18 @@ def test_place_heads_look_back_as_far_as_they_should(untrained):
     for layer, distances in BACK.items():
         for head, back in enumerate(distances):
             assert (looks[layer][0, head].diagonal(-back) > 0.66).float().mean() > 0.95
+
+
+@torch.no_grad()
+def test_words_find_themselves_elsewhere(untrained):
+    """Of the first layer's two matching heads one takes a word's two places alike, one takes the other place."""
+    model, tokenizer = untrained
+    model.set_attn_implementation("eager")
+    text = "There is a red car in the top left. Where is the car"
+    asked = tokenizer([text], return_tensors="pt")
+    (first, again) = (asked["input_ids"][0] == tokenizer.convert_tokens_to_ids("Ġcar")).nonzero()[:, 0].tolist()
+    look = model(**asked, output_attentions=True).attentions[0][0, :, again]
+    model.set_attn_implementation("sdpa")
+    assert look[2, [first, again]].sum() > 0.5
+    assert look[2, first] / look[2, again] == pytest.approx(1, abs=0.25)
+    assert look[3, first] > 2 * look[3, again]

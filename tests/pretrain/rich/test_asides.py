@@ -11,7 +11,22 @@ from vlm_selfalign.pretrain.architecture import MERGE, PATCH, SIDE
 from vlm_selfalign.pretrain.forward import hidden
 from vlm_selfalign.pretrain.packing import Packer
 from vlm_selfalign.pretrain.rich.architecture import build, configuration
-from vlm_selfalign.pretrain.rich.asides import COLOUR, KNOWN, LAST, NAMED, NAMED_LAYER, UNASKED, Asides, known
+from vlm_selfalign.pretrain.rich.asides import (
+    COLOUR,
+    COLUMN,
+    KNOWN,
+    LAST,
+    LEFT_LAYER,
+    NAMED,
+    NAMED_LAYER,
+    PRESENT,
+    ROW,
+    UNASKED,
+    WAY,
+    WHEN,
+    Asides,
+    known,
+)
 from vlm_selfalign.pretrain.rich.items import SLOTS, item
 from vlm_selfalign.pretrain.rich.tasks import branches
 from vlm_selfalign.pretrain.rich.words import DIRECTIONS, words
@@ -36,22 +51,22 @@ def test_what_is_known_is_what_questions_answer(medium):
         one = item(medium, number, "train")
         table = known(one)
         kinds = {thing["kind"] for thing in one.truth["objects"]}
-        assert {KINDS[k] for k in range(len(KINDS)) if table[k, 0]} == kinds
+        assert {KINDS[k] for k in range(len(KINDS)) if table[k, PRESENT]} == kinds
         if "events" in one.truth:
             for question in one.asked("direction", chance):
-                assert DIRECTIONS[table[KINDS.index(question.kind), 3]] == question.answer
+                assert DIRECTIONS[table[KINDS.index(question.kind), WAY]] == question.answer
                 told.add("way")
             acts = [event["kind"] for event in one.truth["events"]]
             for kind in kinds:
-                assert table[KINDS.index(kind), 4] == (min(acts.index(kind), LAST) if kind in acts else LAST + 1)
+                assert table[KINDS.index(kind), WHEN] == (min(acts.index(kind), LAST) if kind in acts else LAST + 1)
                 told.add("when")
-            assert (table[:, 1:3] == UNASKED).all()
+            assert (table[:, [ROW, COLUMN]] == UNASKED).all()
         else:
             for question in one.asked("position", chance):
-                row, column = table[KINDS.index(question.kind), 1:3].tolist()
+                row, column = table[KINDS.index(question.kind), [ROW, COLUMN]].tolist()
                 assert question.answer == f"{('top', 'bottom')[row // 2]} {('left', 'right')[column // 2]}"
                 told.add("place")
-            assert (table[:, 3:COLOUR] == UNASKED).all()
+            assert (table[:, [WAY, WHEN]] == UNASKED).all()
     assert told == (
         {"place"} if medium == "picture" else {"way", "when"} if medium == "clip" else {"place", "way", "when"}
     )
@@ -72,20 +87,17 @@ def test_only_exchanges_that_see_the_item_are_read(parts):
         )
         hidden(model, packer, packed, None)
         handle.remove()
-        places, named = asides(packed, [one])
+        places, named, left = asides(packed, [one])
         token = tokenizer.convert_tokens_to_ids("Ġ" + kind)
         (at,) = ((packed.exchange_BT[0] > 0) & (packed.ids_BT[0] == token)).nonzero()[:, 0]
         assert (packed.ids_BT[0] == token).sum() >= 3  # in the text, and in both exchanges
         state = F.layer_norm(states[0][0, at], (states[0].shape[-1],))
         read, goals = asides.named(state).split(KNOWN), known(one)[KINDS.index(kind)]
-        asked = [(logits, goal) for logits, goal in zip(read, goals, strict=False) if goal != UNASKED]
+        asked = [(logits, goal) for logits, goal in zip(read, goals, strict=True) if goal != UNASKED]
         wanted = sum(F.cross_entropy(logits, goal) for logits, goal in asked)
-        _, more = asides(packed, [one], colours=True)
-        colour = F.cross_entropy(asides.colour(state), goals[COLOUR])
         assert list(COLOURS)[goals[COLOUR]] == one.truth["objects"][0]["colour"]
     torch.testing.assert_close(named, NAMED * wanted)
-    torch.testing.assert_close(more, NAMED * (wanted + colour))
-    assert places == 0
+    assert places == 0 and left == 0
 
 
 def test_an_exchange_that_names_nothing_costs_nothing(parts):
@@ -94,8 +106,8 @@ def test_an_exchange_that_names_nothing_costs_nothing(parts):
     packed = packer.pack([[Branch("How many objects are in the image?", "3")]], heads=[one.head])
     with torch.no_grad():
         hidden(model, packer, packed, torch.zeros(1, 16, 128))
-        places, named = asides(packed, [one])
-    assert named == 0 and places > 0
+        places, named, left = asides(packed, [one])
+    assert named == 0 and left == 0 and places > 0
 
 
 def test_places_of_a_clip_are_read_slot_by_slot(parts):
@@ -107,9 +119,36 @@ def test_places_of_a_clip_are_read_slot_by_slot(parts):
     optimizer = torch.optim.Adam(asides.place.parameters(), lr=0.1)
     losses = []
     for _ in range(60):
-        loss, _ = asides(packed, [one])
+        loss, _, _ = asides(packed, [one])
         loss.backward(inputs=list(asides.place.parameters()), retain_graph=True)
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss.item())
     assert losses[-1] < losses[0] - 0.5
+
+
+def test_what_is_left_to_tell_is_what_was_not_told(parts, monkeypatch):
+    """Closed form: at each token of a description the kinds that are there and were not named up to it."""
+    model, packer, tokenizer, asides = parts
+    one = next(
+        one for one in (item("picture", n, "train") for n in range(20)) if len(known(one)[:, PRESENT].nonzero()) > 2
+    )
+    first, *others = dict.fromkeys(thing["kind"] for thing in one.truth["objects"])
+    text = f"There is a {first} and a thing that is not to be seen. It is large and it looks red."
+    packed = packer.pack([[Branch("Describe the image.", text), Branch("Is there a boat?", "Yes")]], heads=[one.head])
+    asked = []
+
+    def read(logits, goals):
+        asked.append(goals)
+        return logits.sum() * 0
+
+    monkeypatch.setattr(F, "binary_cross_entropy_with_logits", read)
+    with torch.no_grad():
+        hidden(model, packer, packed, torch.zeros(1, 16, 128))
+        asides(packed, [one])
+    (goals,) = asked
+    names = [{KINDS[k] for k in row.nonzero()[:, 0].tolist()} for row in goals]
+    before = packer.ids(text).index(tokenizer.convert_tokens_to_ids("Ġ" + first)) + 1  # the token that asks comes first
+    assert names[:before] == [{first, *others}] * before
+    assert names[before:] == [set(others)] * (len(names) - before) and len(names) > before + 5
+    assert LEFT_LAYER > NAMED_LAYER
