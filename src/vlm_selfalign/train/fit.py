@@ -301,10 +301,18 @@ def _fresh_process_state() -> None:
     PartialState()
 
 
+def _refuse_empty_weights() -> None:
+    # Accelerate's own default: all but the first process would check the engine and ask the reference without weights
+    told = (os.environ.get(name, "") == "true" for name in ("ACCELERATE_USE_FSDP", "FSDP_CPU_RAM_EFFICIENT_LOADING"))
+    if all(told):
+        raise UserError("training.accelerate_config: set fsdp_cpu_ram_efficient_loading: false in its fsdp_config")
+
+
 def main() -> None:
     """``python -m vlm_selfalign.train.fit spec.json``: this process's part of a fit; it never starts others."""
     try:
         spec = FitSpec.model_validate_json(Path(sys.argv[1]).read_text())
+        _refuse_empty_weights()
         started = int(os.environ.get("WORLD_SIZE", "1"))
         if started != spec.training.processes:
             raise UserError(f"training.processes={spec.training.processes}, but accelerate launch started {started}")

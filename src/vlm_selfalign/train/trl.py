@@ -26,6 +26,7 @@ from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 
 from vlm_selfalign.core.errors import UserError
+from vlm_selfalign.models.families import parameters_of
 from vlm_selfalign.train.alarms import check_finite, check_gradient, check_start, gradient_norm, is_mismatch, mismatched
 from vlm_selfalign.train.arguments import arguments
 from vlm_selfalign.train.batch import Collator
@@ -96,6 +97,7 @@ class FitTrainer(DPOTrainer):
         if self.accelerator.unwrap_model(self.ref_model) is not stub:
             raise RuntimeError("TRL replaced the reference model it was given: the seam has moved")
         self.precompute_ref_logps = True
+        self._keep_frozen_eyes_whole()
         groups = groups_of(collator.items) if group == "media" else None
         processes, own = self.accelerator.num_processes, self.accelerator.process_index
         batch_size = args.per_device_train_batch_size * processes
@@ -234,6 +236,13 @@ class FitTrainer(DPOTrainer):
         if not any(isinstance(p, DTensor) for p in self.learner.model.parameters()):
             return None
         return self.accelerator.get_state_dict(self.model_wrapped)
+
+    def _keep_frozen_eyes_whole(self) -> None:
+        # Processes look at unequal numbers of pictures: with a sharded tower one would wait for the others
+        plugin = getattr(self.accelerator.state, "fsdp_plugin", None)
+        eyes = parameters_of(self.learner.model, ["vision"])
+        if plugin is not None and self.engine is not None and eyes:
+            plugin.ignored_modules = plugin.ignored_modules or [nn.ParameterList(eyes)]
 
     def _remembered(self) -> Any:
         """What a step that begins again must find as it was: the state of chance, and what was noted."""

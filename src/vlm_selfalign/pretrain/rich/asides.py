@@ -84,13 +84,12 @@ class Asides(nn.Module):
         cell_N = cells_N % GRID**2
         row_N, column_N, slot_N = cell_N // GRID, cell_N % GRID, cells_N // GRID**2
         read = self.place(states_ND).split([GRID, GRID, SLOTS], dim=-1)
-        goals = (row_N, column_N, slot_N)
-        told = sum(F.cross_entropy(logits, goal) for logits, goal in zip(read, goals, strict=True))
+        goals, nothing = (row_N, column_N, slot_N), torch.zeros(())
+        told = sum((F.cross_entropy(logits, goal) for logits, goal in zip(read, goals, strict=True)), nothing)
         table = self._embeddings[0].weight
         halves = [(cells_N >= GRID // 2).long() for cells_N in (row_N, column_N)]
-        worded = sum(
-            F.cross_entropy(states_ND @ table[words].T, half) for words, half in zip(self._words, halves, strict=True)
-        )
+        pairs = zip(self._words, halves, strict=True)
+        worded = sum((F.cross_entropy(states_ND @ table[words].T, half) for words, half in pairs), nothing)
         return PLACES * told + PLACE_WORDS * worded
 
     def _named(self, packed: Packed, items: Sequence[Item]) -> Tensor:

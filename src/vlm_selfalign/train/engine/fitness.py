@@ -7,6 +7,7 @@ decide, and what is not known is refused with the reason.
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from vlm_selfalign.models.families import takes_images, unwrapped
+from vlm_selfalign.models.families import parameters_of, takes_images, unwrapped
 from vlm_selfalign.train.engine.attention import NAME
 from vlm_selfalign.train.engine.forked import can_fork
 from vlm_selfalign.train.engine.head import is_plain
@@ -84,6 +85,13 @@ def _refuse_strangers(inner: Any, text: Any) -> None:
         raise Unfit(f"it changes logits after the output layer ({scaled[0]})")
     if takes_images(inner) and "mm_encoder_outputs" not in inspect.signature(inner.base_model.forward).parameters:
         raise Unfit("its forward does not take the features of pictures")
+    if _is_sharded() and any(p.requires_grad for p in parameters_of(inner, ["vision"])):
+        raise Unfit("its tower learns under FSDP, whose processes would have to look at equally many pictures")
+
+
+def _is_sharded() -> bool:
+    """Whether weights are, or before the first step will be, shared out among processes."""
+    return torch.distributed.is_initialized() and os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
 
 
 def _reads_on(inner: Any, kinds: tuple[str, ...]) -> bool:

@@ -11,6 +11,7 @@ Shapes: N texts, T tokens of the row, M pairs of a place and the token that foll
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -102,10 +103,8 @@ class Engine:
             "use_cache": False,
             attention.KEYWORD: branches,
         }
-        seen = self.vision.features(inner, tree.looks, device)
-        if seen:
-            given["mm_encoder_outputs"] = seen
-        with wanted_alone(inner) if shape.prunes else contextlib.nullcontext():
+        pruned = wanted_alone(inner) if shape.prunes else contextlib.nullcontext()
+        with pruned, _looking(inner, lambda: self.vision.features(inner, tree.looks, device)):
             hidden_MD = _before_the_head(model, output_layer(model), given, _among(tree.row_M, branches.wanted))
         if len(branches.layers) != shape.layers:
             raise Unfit(f"only {len(branches.layers)} of its {shape.layers} layers asked for the tree's attention")
@@ -134,6 +133,21 @@ class Engine:
 def output_layer(model: Any) -> nn.Module:
     """The matrix that turns hidden states into logits."""
     return extract_model_from_parallel(model).get_output_embeddings()
+
+
+@contextlib.contextmanager
+def _looking(inner: nn.Module, look: Callable[[], dict[str, Any]]) -> Iterator[None]:
+    """Gives a forward the features of pictures, made once it has begun: FSDP2 wants the whole model's hooks first."""
+
+    def given(_: Any, args: tuple[Any, ...], more: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        seen = look()
+        return args, {**more, "mm_encoder_outputs": seen} if seen else more
+
+    hook = inner.register_forward_pre_hook(given, with_kwargs=True)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _before_the_head(model: Any, head: nn.Module, given: dict[str, Any], row_M: Tensor) -> Tensor:
