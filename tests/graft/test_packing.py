@@ -85,3 +85,13 @@ def test_the_loss_is_that_of_its_tokens(taught):
         each = -logits[learnt].gather(1, packed.targets_BT[0][learnt][:, None])[:, 0]
         wanted = (each * packed.weights_BT[0][learnt]).sum() / packed.weights_BT[0][learnt].sum()
         assert packed_loss(model, packer, packed, features[:1]).item() == pytest.approx(wanted.item(), rel=1e-5)
+
+
+def test_a_colour_in_a_description_weighs_what_the_leg_says(taught):
+    _, processor, _, _ = taught
+    packer = Packer(processor.tokenizer)
+    row = [Exchange("Describe the image.", "There is a boat in red.", is_text=True), Exchange("What colour?", "Red.")]
+    plain, heavy = packer.pack([row]), packer.pack([row], 3.0)
+    changed = (plain.weights_BT != heavy.weights_BT)[0]
+    assert processor.tokenizer.decode(heavy.targets_BT[0][changed]) == " red"
+    assert heavy.weights_BT[0][changed].tolist() == [3.0] and plain.weights_BT[0][changed].tolist() == [1.0]

@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from vlm_selfalign.graft.resume import Run, straight
+from vlm_selfalign.graft.resume import Run, straight, two_legs
 
 
 def line(file, steps=25, until=float("inf")):
@@ -53,3 +53,11 @@ def test_the_rate_goes_up_and_down():
     assert [rate(step) for step in (0, 1, 3)] == [0.25, 0.5, 0.97]
     assert rate(50) == pytest.approx(0.5)
     assert rate(99) == pytest.approx(0.1)
+
+
+def test_a_second_leg_begins_at_its_share_and_ends_at_nothing():
+    first = straight(4, 100, least=0.1)
+    rate = two_legs(first, 100, 50, 0.5)
+    assert [rate(step) for step in (0, 50, 99)] == [first(step) for step in (0, 50, 99)]
+    assert [rate(step) for step in (100, 125)] == [0.5, 0.25]
+    assert 0 < rate(149) <= 0.011
