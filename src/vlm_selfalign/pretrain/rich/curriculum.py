@@ -120,8 +120,8 @@ COMPARING: Mapping[str, Mixture] = {
 
 CURRICULUM = (
     Phase("read", 300, {"picture": 10, "clip": 5}, **READING),
-    Phase("compare", 1000, {"picture": 6, "clip": 4, "text": 4}, **COMPARING),
-    Phase("tell", 2700, {"picture": 6, "clip": 5, "text": 4}, **TELLING),
+    Phase("compare", 800, {"picture": 6, "clip": 4, "text": 4}, **COMPARING),
+    Phase("tell", 3000, {"picture": 6, "clip": 5, "text": 4}, **TELLING),
 )
 """Reading comes first, and of what is shown: mixed in from the start, texts and descriptions delay everything."""
 
