@@ -12,6 +12,7 @@ from vlm_selfalign.graft import gate
 from vlm_selfalign.graft.samples import lines
 from vlm_selfalign.graft.tower import RICH
 from vlm_selfalign.models import grafted
+from vlm_selfalign.models.identity import check_card
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def test_descriptions_are_mostly_true(shipped):
 def test_the_card_tells_what_the_gate_says():
     if not (grafted.SHIPPED / grafted.CARD).is_file():
         pytest.skip("this checkout has no parts of the grafted model")
-    grafted.check(grafted.SHIPPED)
+    check_card(grafted.SHIPPED)
     card = json.loads((grafted.SHIPPED / grafted.CARD).read_text())
     assert card["missed"] == gate.failed(card["figures"])
     assert card["passes_gate"] is (card["missed"] == [])
