@@ -118,10 +118,22 @@ COMPARING: Mapping[str, Mixture] = {
     | {"believed": 1, "count": 1, "arithmetic": 6},
 }
 
+DESCRIBING: Mapping[str, Mixture] = {
+    "picture": {"describe": 5, "exists": 3, "colour": 1, "count": 2, "count_kind": 0.5, "position": 1, "in_place": 0.5}
+    | {"relation": 1, "side": 1, "ask": 1, "blind": 0.1},
+    "clip": {"describe": 4, "exists": 1, "colour": 1, "event": 1, "order": 1, "direction": 1, "who_first": 0.5}
+    | {"which_first": 0.5, "count": 0.5, "ask": 1, "ask_list": 0.3},
+    "scene": TELLING["scene"],
+    "story": TELLING["story"],
+}
+"""To name all that is there, and nothing twice, takes more examples than anything else."""
+
 CURRICULUM = (
     Phase("read", 300, {"picture": 10, "clip": 5}, **READING),
     Phase("compare", 800, {"picture": 6, "clip": 4, "text": 4}, **COMPARING),
-    Phase("tell", 3000, {"picture": 6, "clip": 5, "text": 4}, **TELLING),
+    Phase("tell", 1300, {"picture": 6, "clip": 5, "text": 4}, **TELLING),
+    Phase("describe", 2200, {"picture": 7, "clip": 5, "text": 2}, **DESCRIBING),
+    Phase("tell again", 3000, {"picture": 6, "clip": 5, "text": 4}, **TELLING),
 )
 """Reading comes first, and of what is shown: mixed in from the start, texts and descriptions delay everything."""
 
