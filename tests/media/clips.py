@@ -6,9 +6,10 @@ garbage: ``read(picture(7)) == 7``, and ``None`` for anything that is not a whol
 
 from __future__ import annotations
 
+import contextlib
 import os
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cache
@@ -158,6 +159,24 @@ def add(container: Any, recipe: Recipe) -> Any:
 
 def packets(stream: Any, recipe: Recipe) -> Iterable[Any]:
     """The encoded packets of a clip."""
+    with _own_pace():
+        yield from _packets(stream, recipe)
+
+
+@contextlib.contextmanager
+def _own_pace() -> Iterator[None]:
+    """SVT-AV1 makes its process a real-time one where it may: children would inherit it and starve all others."""
+    if not hasattr(os, "sched_getscheduler"):
+        yield
+        return
+    policy, settings = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, settings)
+
+
+def _packets(stream: Any, recipe: Recipe) -> Iterator[Any]:
     for k, time in enumerate(recipe.times):
         pixels = np.rot90(picture(recipe.first + k, recipe.width, recipe.height), -recipe.rotation // 90)
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), "rgb24")
