@@ -35,7 +35,9 @@ def hidden(
     return out.last_hidden_state
 
 
-def packed_loss(model: Qwen2VLForConditionalGeneration, packer: Packer, packed: Packed, features_BCD: Tensor) -> Tensor:
+def packed_loss(
+    model: Qwen2VLForConditionalGeneration, packer: Packer, packed: Packed, features_BCD: Tensor | None
+) -> Tensor:
     """Weighted mean cross-entropy of the answers' tokens."""
     learnt = packed.targets_BT >= 0
     states = hidden(model, packer, packed, features_BCD)[learnt]

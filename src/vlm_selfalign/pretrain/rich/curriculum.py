@@ -35,68 +35,28 @@ class Phase:
         return getattr(self, item.noun if item.medium == "text" else item.medium)
 
 
+_SPACE = {"count_kind": 1, "position": 2, "in_place": 1, "relation": 2, "side": 2, "ask": 1}
+_TIME = {
+    "event": 1,
+    "believed": 0.5,
+    "order": 2,
+    "which_first": 1,
+    "who_first": 1,
+    "direction": 2,
+    "count": 1,
+    "ask": 1,
+}
+_READ = {"checked": 0.3, "followup": 0.2, "arithmetic": 6}
+
 TELLING: Mapping[str, Mixture] = {
-    "picture": {
-        "describe": 2,
-        "exists": 3,
-        "colour": 2,
-        "count": 2,
-        "count_kind": 1,
-        "position": 2,
-        "in_place": 1,
-        "relation": 2,
-        "side": 2,
-        "ask": 1,
-        "checked": 0.4,
-        "blind": 0.1,
-        "followup": 0.2,
-    },
-    "clip": {
-        "describe": 2,
-        "exists": 2,
-        "colour": 1,
-        "event": 1,
-        "believed": 0.5,
-        "order": 2,
-        "which_first": 1,
-        "who_first": 1,
-        "direction": 2,
-        "count": 1,
-        "ask": 1,
-        "ask_list": 0.3,
-        "checked": 0.6,
-        "blind": 0.1,
-        "followup": 0.2,
-    },
-    "scene": {
-        "exists": 2,
-        "colour": 2,
-        "count": 1,
-        "count_kind": 1,
-        "position": 2,
-        "in_place": 1,
-        "relation": 2,
-        "side": 2,
-        "ask": 1,
-        "checked": 0.3,
-        "followup": 0.2,
-        "arithmetic": 6,
-    },
-    "story": {
-        "exists": 2,
-        "colour": 2,
-        "event": 1,
-        "believed": 0.5,
-        "order": 2,
-        "which_first": 1,
-        "who_first": 1,
-        "direction": 2,
-        "count": 1,
-        "ask": 1,
-        "checked": 0.3,
-        "followup": 0.2,
-        "arithmetic": 6,
-    },
+    "picture": {"describe": 2, "exists": 3, "colour": 2, "count": 2}
+    | _SPACE
+    | {"checked": 0.4, "blind": 0.1, "followup": 0.2},
+    "clip": {"describe": 2, "exists": 2, "colour": 1}
+    | _TIME
+    | {"ask_list": 0.3, "checked": 0.6, "blind": 0.1, "followup": 0.2},
+    "scene": {"exists": 2, "colour": 2, "count": 1} | _SPACE | _READ,
+    "story": {"exists": 2, "colour": 2} | _TIME | _READ,
 }
 
 READING: Mapping[str, Mixture] = {
@@ -107,15 +67,14 @@ READING: Mapping[str, Mixture] = {
 }
 """Where it is and which way it goes, of everything: what all comparing begins with."""
 
+_TWO_THINGS = {"position": 3, "in_place": 2, "relation": 3, "side": 3, "count": 1, "count_kind": 1}
+_TWO_EVENTS = {"direction": 3, "event": 2, "order": 3, "who_first": 2, "which_first": 1, "believed": 1, "count": 1}
+
 COMPARING: Mapping[str, Mixture] = {
-    "picture": {"exists": 3, "colour": 2, "position": 3, "in_place": 2, "relation": 3, "side": 3, "count": 1}
-    | {"count_kind": 1},
-    "clip": {"exists": 2, "colour": 1, "direction": 3, "event": 2, "order": 3, "who_first": 2, "which_first": 1}
-    | {"believed": 1, "count": 1},
-    "scene": {"exists": 2, "colour": 2, "position": 3, "in_place": 2, "relation": 3, "side": 3, "count": 1}
-    | {"count_kind": 1, "arithmetic": 6},
-    "story": {"exists": 2, "colour": 2, "direction": 3, "event": 2, "order": 3, "who_first": 2, "which_first": 1}
-    | {"believed": 1, "count": 1, "arithmetic": 6},
+    "picture": {"exists": 3, "colour": 2} | _TWO_THINGS,
+    "clip": {"exists": 2, "colour": 1} | _TWO_EVENTS,
+    "scene": {"exists": 2, "colour": 2} | _TWO_THINGS | {"arithmetic": 6},
+    "story": {"exists": 2, "colour": 2} | _TWO_EVENTS | {"arithmetic": 6},
 }
 
 DESCRIBING: Mapping[str, Mixture] = {

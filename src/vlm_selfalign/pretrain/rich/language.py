@@ -15,15 +15,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from transformers import Qwen2VLForConditionalGeneration
 
 from vlm_selfalign.core.errors import UserError
 from vlm_selfalign.core.seeds import rng
 from vlm_selfalign.pretrain.curriculum import system_turn
-from vlm_selfalign.pretrain.forward import hidden
+from vlm_selfalign.pretrain.forward import packed_loss
 from vlm_selfalign.pretrain.muon import Muon
-from vlm_selfalign.pretrain.packing import Packed, Packer
+from vlm_selfalign.pretrain.packing import Packer
 from vlm_selfalign.pretrain.rich.asides import Asides
 from vlm_selfalign.pretrain.rich.curriculum import FULL, STEPS, exchanges, phase_at
 from vlm_selfalign.pretrain.rich.items import Item, Medium, item
@@ -107,7 +106,7 @@ class Learner:
             asked = [exchanges(phase, one, chance) for one in shown]
             packed = self.packer.pack(asked, [system_turn(chance) for _ in shown], [one.head for one in shown])
             features = None if medium == "text" else self.albums[medium].features(chosen)
-            answers = self._answers(packed, features)
+            answers = packed_loss(self.model, self.packer, packed, features)
             places, named, left = self.asides(packed, shown)
             ((answers + places + named + left) / len(phase.rows)).backward()
             record |= {medium: round(answers.item(), 4)}
@@ -119,15 +118,6 @@ class Learner:
             optimizer.step()
             optimizer.zero_grad()
         return record
-
-    def _answers(self, packed: Packed, features: Tensor | None) -> Tensor:
-        """Weighted mean cross-entropy of the answers' tokens."""
-        states_BTD = hidden(self.model, self.packer, packed, features)
-        learnt_BT = packed.targets_BT >= 0
-        logits = self.model.lm_head(states_BTD[learnt_BT])
-        losses = F.cross_entropy(logits, packed.targets_BT[learnt_BT], reduction="none")
-        weights = packed.weights_BT[learnt_BT]
-        return (losses * weights).sum() / weights.sum()
 
     def save(self, path: Path) -> None:
         """Write everything, whole or not at all."""
